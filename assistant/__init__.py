@@ -1,0 +1,1 @@
+"""Conversations with an audio-language model; knows no device."""

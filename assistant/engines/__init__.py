@@ -1,0 +1,1 @@
+"""Models behind one interface (`engine.py`); one module or folder per engine."""

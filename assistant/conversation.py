@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from audio_io.pcm import SAMPLE_RATE_HZ
 
 Role = Literal["system", "user", "assistant"]
 
@@ -58,3 +59,73 @@ class Prompt:
     """
 
     messages: tuple[Message, ...]
+
+
+class Conversation:
+    """The messages said so far, in order, within bounds.
+
+    When a bound is passed the oldest messages go, since the newest are what a reply is about.
+    """
+
+    def __init__(self, *, max_messages: int, max_audio_s: float) -> None:
+        self._messages: list[Message] = []
+        self._max_messages = max_messages
+        self._max_audio_samples = round(max_audio_s * SAMPLE_RATE_HZ)
+
+    def __contains__(self, message_id: str) -> bool:
+        return any(message.id == message_id for message in self._messages)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(self._messages)
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the newest message, if there is one."""
+        return self._messages[-1].id if self._messages else None
+
+    def add(self, message: Message) -> str | None:
+        """Append `message`; returns the id of the one before it, None where it is the first."""
+        previous_id = self.last_id
+        self._messages.append(message)
+        return previous_id
+
+    def insert(self, message: Message, *, after: str | None) -> str | None:
+        """Put `message` behind the one with the id `after`, or first where that is None.
+
+        Returns `after`. Raises KeyError where there is no such message.
+        """
+        self._messages.insert(0 if after is None else self._index(after) + 1, message)
+        return after
+
+    def replace(self, message: Message) -> None:
+        """Put `message` in the place of the one with its id, if that is still there."""
+        if message.id in self:
+            self._messages[self._index(message.id)] = message
+
+    def trim(self) -> int:
+        """Drop the oldest messages until the bounds hold; returns how many went."""
+        samples = [
+            sum(len(part.samples) for part in message.parts if isinstance(part, AudioPart))
+            for message in self._messages
+        ]
+        excess_samples = sum(samples) - self._max_audio_samples
+        excess_messages = len(self._messages) - self._max_messages
+        dropped = 0
+        # The newest message always stays: a single turn is bounded by the hearing.
+        while dropped < len(samples) - 1 and (excess_samples > 0 or excess_messages > dropped):
+            excess_samples -= samples[dropped]
+            dropped += 1
+        del self._messages[:dropped]
+        return dropped
+
+    def prompt(self, instructions: str, *tentative: Message) -> Prompt:
+        """The prompt for a reply: instructions, everything said, then what may yet be said."""
+        system = (Message("instructions", "system", (TextPart(instructions),)),)
+        return Prompt((*(system if instructions else ()), *self._messages, *tentative))
+
+    def _index(self, message_id: str) -> int:
+        for index, message in enumerate(self._messages):
+            if message.id == message_id:
+                return index
+        raise KeyError(message_id)

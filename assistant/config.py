@@ -1,0 +1,139 @@
+"""The configuration: every tunable, its default, and what is allowed.
+
+`config.yaml` at the top of the repository holds the same values with the reasons for them; a test
+keeps the two in step. Every key may be left out; unknown ones are errors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assistant.engines.embedded import EmbeddedSettings
+from assistant.errors import ConfigError
+from audio_io.endpointer import TurnDetection
+from audio_io.vad import VadKind
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """Where to listen, and who may come in."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    api_key: Annotated[str, Field(min_length=1, repr=False)] | None = None
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class LimitsConfig(_Section):
+    """How much one server and one client may hold."""
+
+    max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 64
+    max_session_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
+    max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 2**20)] = 15 * 2**20
+    max_pending_events: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
+    send_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    max_messages: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    max_audio_s: Annotated[float, Field(ge=30, le=86_400)] = 1800.0
+
+
+class TurnsConfig(_Section):
+    """When a turn begins and ends, and what its pauses are used for."""
+
+    vad: VadKind = "silero"
+    threshold: float = TurnDetection.threshold
+    prefix_padding_ms: int = TurnDetection.prefix_padding_ms
+    silence_duration_ms: int = TurnDetection.silence_duration_ms
+    pause_ms: int = TurnDetection.pause_ms
+    speculate: bool = True
+
+    def detection(self) -> TurnDetection:
+        """Raises ValidationError where a value is out of its range."""
+        return TurnDetection(
+            threshold=self.threshold,
+            prefix_padding_ms=self.prefix_padding_ms,
+            silence_duration_ms=self.silence_duration_ms,
+            pause_ms=self.pause_ms,
+        )
+
+
+class ModelConfig(_Section):
+    """What answers, and how it is instructed."""
+
+    engine: Literal["auto", "embedded"] = "auto"
+    instructions: str = ""
+    embedded: EmbeddedSettings = EmbeddedSettings()
+
+
+class Config(_Section):
+    """All settings. Make it with `load`, so that mistakes are told in plain words."""
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    turns: TurnsConfig = TurnsConfig()
+    model: ModelConfig = ModelConfig()
+
+    @classmethod
+    def load(
+        cls, path: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None
+    ) -> Self:
+        """The settings in the YAML file at `path`, with `overrides` (section, key) laid over.
+
+        Raises ConfigError that names each wrong key, its value and what is allowed.
+        """
+        data = _read(path) if path else {}
+        for section, values in (overrides or {}).items():
+            data[section] = {**(data.get(section) or {}), **values}
+        where = str(path) if path else "the configuration"
+        # A section whose values are all commented out is null in YAML.
+        data = {key: {} if value is None else value for key, value in data.items()}
+        try:
+            config = cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(_complaints(where, error)) from error
+        try:
+            config.turns.detection()
+        except ValidationError as error:
+            raise ConfigError(_complaints(where, error, section="turns")) from error
+        if config.server.host not in LOOPBACK and config.server.api_key is None:
+            raise ConfigError(
+                f"server.host is {config.server.host!r}, which others can reach, and there is no "
+                "API key. Set one with --api-key or ASSISTANT_API_KEY, or listen on 127.0.0.1."
+            )
+        return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold sections of keys and values, not {data!r}.")
+    return data
+
+
+def _complaints(where: str, error: ValidationError, section: str | None = None) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        location = ([section] if section else []) + [str(part) for part in problem["loc"]]
+        key = ".".join(location)
+        match problem["type"]:
+            case "extra_forbidden" | "unexpected_keyword_argument":
+                lines.append(f"{key}: unknown key")
+            case _:
+                lines.append(f"{key}: {problem['input']!r} is not allowed: {problem['msg']}")
+    return f"{where}: " + "; ".join(lines)

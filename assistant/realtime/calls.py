@@ -1,0 +1,109 @@
+"""The Realtime protocol over WebRTC: audio in by RTP, events by data channel and websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from assistant.config import LimitsConfig
+from assistant.realtime.live import LiveSession
+from assistant.realtime.registry import SessionRegistry
+from assistant.realtime.sink import EventSink, SlowClientError
+from assistant.tasks import race
+from audio_io.peer import Peer
+from audio_io.webrtc import WebRtcPeer
+
+logger = logging.getLogger(__name__)
+
+
+class Calls:
+    """Answers offers; each call lives in a task of its own until its peer is gone."""
+
+    def __init__(
+        self, registry: SessionRegistry, limits: LimitsConfig, group: asyncio.TaskGroup
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._group = group
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def answer(self, offer: str, patch: dict[str, Any]) -> tuple[str, str]:
+        """Take a call: returns its id and the SDP answer.
+
+        Raises PeerError for an offer that is none, and what `SessionRegistry.open` raises.
+        """
+        answered: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        task = self._group.create_task(self._call(offer, patch, answered), name="call")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await answered
+
+    async def serve(self, peer: Peer) -> None:
+        """Hold a conversation with a peer that has been answered elsewhere, until it is gone."""
+        async with self._registry.open() as live:
+            await self._converse(peer, live)
+
+    def close(self) -> None:
+        """Hang up on everyone."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _call(
+        self, offer: str, patch: dict[str, Any], answered: asyncio.Future[tuple[str, str]]
+    ) -> None:
+        try:
+            async with self._registry.open(patch) as live:
+                peer = WebRtcPeer()
+                sdp = await peer.answer(offer)
+                answered.set_result((live.id, sdp))
+                await self._converse(peer, live)
+        except Exception as error:
+            if answered.done():
+                logger.exception("a call failed")
+            else:
+                answered.set_exception(error)
+
+    async def _converse(self, peer: Peer, live: LiveSession) -> None:
+        sink = EventSink(
+            peer.send,
+            max_events=self._limits.max_pending_events,
+            timeout_s=self._limits.send_timeout_s,
+        )
+        try:
+            with live.attach(sink):
+                await race(
+                    audio=_hear(peer, live),
+                    messages=_receive(peer, live),
+                    send=sink.run(),
+                    closed=live.closed(),
+                )
+        except* SlowClientError as slow:
+            logger.warning("%s: the client %s", live.id, slow.exceptions[0])
+        except* ConnectionError:
+            pass  # The peer went while an event was on its way.
+        finally:
+            await peer.close()
+
+
+async def _hear(peer: Peer, live: LiveSession) -> None:
+    async for samples, sample_rate_hz in peer.audio():
+        await live.hear(samples, sample_rate_hz)
+
+
+async def _receive(peer: Peer, live: LiveSession) -> None:
+    async for message in peer.messages():
+        await live.receive(message)
+
+
+@asynccontextmanager
+async def open_calls(registry: SessionRegistry, limits: LimitsConfig) -> AsyncIterator[Calls]:
+    """Take calls for as long as the context is open."""
+    async with asyncio.TaskGroup() as group:
+        calls = Calls(registry, limits, group)
+        try:
+            yield calls
+        finally:
+            calls.close()

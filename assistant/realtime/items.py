@@ -1,0 +1,85 @@
+"""Conversation items: the wire's form of messages. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from assistant.conversation import AudioPart, Message, Part, TextPart
+from assistant.errors import ProtocolError
+from assistant.realtime.events import (
+    AssistantItem,
+    InputAudio,
+    InputText,
+    OutputText,
+    SystemItem,
+    UserItem,
+    decode_base64,
+)
+from audio_io.errors import AudioFormatError
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array, pcm16_from_bytes
+from audio_io.resampling import Resampler
+
+# Below this the models' encoders fail (research: Qwen2-Audio needs two of its 40 ms tokens).
+MIN_AUDIO_MS = 100
+MAX_AUDIO_MS = 30_000
+
+
+def decode_pcm(audio: str, *, param: str) -> Int16Array:
+    """Samples int16 (n,) at the client's rate, from base64. Raises ProtocolError."""
+    try:
+        return pcm16_from_bytes(decode_base64(audio, param=param))
+    except AudioFormatError as error:
+        raise ProtocolError(f"'{param}': {error}", param=param) from error
+
+
+def message_from_item(
+    item: SystemItem | UserItem | AssistantItem, *, id: str, sample_rate_hz: int
+) -> Message:
+    """The message that a client's item stands for. Raises ProtocolError."""
+    parts: list[Part] = []
+    for index, content in enumerate(item.content):
+        match content:
+            case InputText() | OutputText():
+                parts.append(TextPart(content.text))
+            case InputAudio():
+                param = f"item.content.{index}.audio"
+                parts.append(_audio_part(content.audio, sample_rate_hz, param=param))
+    return Message(id, item.role, tuple(parts))
+
+
+def _audio_part(audio: str, sample_rate_hz: int, *, param: str) -> AudioPart:
+    resampler = Resampler(sample_rate_hz)
+    samples = resampler.feed(decode_pcm(audio, param=param))
+    samples = np.concatenate([samples, resampler.flush()])
+    duration_ms = len(samples) * 1000 // SAMPLE_RATE_HZ
+    if not MIN_AUDIO_MS <= duration_ms <= MAX_AUDIO_MS:
+        raise ProtocolError(
+            f"'{param}' holds {duration_ms / 1000:.1f} s of audio; a part holds "
+            f"{MIN_AUDIO_MS / 1000} to {MAX_AUDIO_MS / 1000} s. Send longer audio as several "
+            "input_audio parts.",
+            param=param,
+        )
+    return AudioPart.of(samples)
+
+
+def item_from_message(message: Message, *, status: str = "completed") -> dict[str, Any]:
+    """The item that clients see for `message`; audio is not sent back."""
+    return {
+        "id": message.id,
+        "object": "realtime.item",
+        "type": "message",
+        "status": status,
+        "role": message.role,
+        "content": [_content(part, message.role) for part in message.parts],
+    }
+
+
+def _content(part: Part, role: str) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            kind = "output_text" if role == "assistant" else "input_text"
+            return {"type": kind, "text": part.text}
+        case AudioPart():
+            return {"type": "input_audio", "transcript": None}

@@ -1,0 +1,102 @@
+"""The sessions of one server: opened within the limit, found by id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from assistant import metrics
+from assistant.config import Config
+from assistant.engines.engine import Engine
+from assistant.errors import RefusedError
+from assistant.realtime.live import LiveSession, live_session, now_ms
+from assistant.realtime.session import RealtimeSession, SessionLimits
+from assistant.realtime.settings import (
+    AudioSettings,
+    InputAudioSettings,
+    ServerVad,
+    SessionSettings,
+)
+from audio_io.segmenter import SpeechSegmenter
+from audio_io.vad import DetectorPool
+
+logger = logging.getLogger(__name__)
+
+
+class SessionRegistry:
+    """Opens sessions over one engine, and knows those that are open."""
+
+    def __init__(self, engine: Engine, config: Config) -> None:
+        self._engine = engine
+        self._config = config
+        self._detectors = DetectorPool(config.turns.vad)
+        self._sessions: dict[str, LiveSession] = {}
+        self._opened = 0
+
+    def get(self, session_id: str) -> LiveSession | None:
+        """The open session with that id."""
+        return self._sessions.get(session_id)
+
+    @asynccontextmanager
+    async def open(self, patch: dict[str, Any] | None = None) -> AsyncIterator[LiveSession]:
+        """A new session for as long as the context is open.
+
+        `patch`: what the client wants changed of the default settings, as in `session.update`.
+        Raises RefusedError at the limit, ProtocolError where the patch is wrong, EngineError
+        where the model can't take another conversation.
+        """
+        limits = self._config.limits
+        if self._opened >= limits.max_sessions:
+            metrics.REFUSED.inc()
+            raise RefusedError(
+                f"All {limits.max_sessions} sessions are taken; try again in a while."
+            )
+        settings = default_settings(self._config).updated(patch or {})
+        session = RealtimeSession(
+            model=self._engine.info.model,
+            settings=settings,
+            limits=SessionLimits(
+                max_messages=limits.max_messages,
+                max_audio_s=limits.max_audio_s,
+                max_session_s=limits.max_session_s,
+            ),
+            speculate=self._config.turns.speculate,
+            pause_ms=self._config.turns.pause_ms,
+            started_ms=now_ms(),
+        )
+        self._opened += 1
+        metrics.SESSIONS.inc()
+        detector = self._detectors.acquire()
+        try:
+            model = await self._engine.open_session()
+            segmenter = SpeechSegmenter(detector, session.hearing)
+            async with live_session(
+                session, model, segmenter, max_message_bytes=limits.max_message_bytes
+            ) as live:
+                self._sessions[live.id] = live
+                logger.info("%s: opened", live.id)
+                try:
+                    yield live
+                finally:
+                    del self._sessions[live.id]
+                    logger.info("%s: closed", live.id)
+        finally:
+            self._detectors.release(detector)
+            metrics.SESSIONS.dec()
+            self._opened -= 1
+
+
+def default_settings(config: Config) -> SessionSettings:
+    """What a session starts with."""
+    turns = config.turns
+    vad = ServerVad(
+        threshold=turns.threshold,
+        prefix_padding_ms=turns.prefix_padding_ms,
+        silence_duration_ms=turns.silence_duration_ms,
+    )
+    return SessionSettings(
+        instructions=config.model.instructions,
+        audio=AudioSettings(input=InputAudioSettings(turn_detection=vad)),
+    )

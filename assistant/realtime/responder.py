@@ -1,0 +1,145 @@
+"""The one reply under way: started, held back or shown, and brought to its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from assistant.conversation import Conversation, Prompt
+from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, ToolCall
+from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
+from assistant.realtime.response import Event, Response
+
+
+class _Reply:
+    """A reply under way, and what came of it while it is held back."""
+
+    def __init__(self, response: Response, prompt: Prompt, options: ReplyOptions) -> None:
+        self.response = response
+        self.prompt = prompt
+        self.options = options
+        self.held: list[ReplyEvent] | None = [] if options.speculative else None
+        self.previous_item_id: str | None = None
+
+
+class Responder:
+    """Turns the model's reply events into server events and into a message of the conversation.
+
+    A speculative reply is held back until `promote`; what of it is shown stays in the
+    conversation, however the reply ends.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        conversation_id: str,
+        new_id: Callable[[str], str],
+        send: Callable[[Event], Effect],
+    ) -> None:
+        self._conversation = conversation
+        self._conversation_id = conversation_id
+        self._new_id = new_id
+        self._send = send
+        self._reply: _Reply | None = None
+
+    @property
+    def id(self) -> str | None:
+        """The response under way, shown or not."""
+        return self._reply.response.id if self._reply else None
+
+    def made_for(self, prompt: Prompt, options: ReplyOptions) -> bool:
+        """Whether the reply under way is the one that would be started for these."""
+        reply = self._reply
+        return reply is not None and (reply.prompt, reply.options) == (prompt, options)
+
+    def start(
+        self, prompt: Prompt, options: ReplyOptions, metadata: dict[str, str] | None = None
+    ) -> list[Effect]:
+        """Begin a reply; there must be none under way."""
+        assert self._reply is None
+        response = Response(
+            id=self._new_id("resp"),
+            item_id=self._new_id("item"),
+            conversation_id=self._conversation_id,
+            max_output_tokens=options.max_output_tokens,
+            metadata=metadata,
+        )
+        self._reply = _Reply(response, prompt, options)
+        start = StartReply(response.id, prompt, options)
+        return [start] if options.speculative else [start, self._send(response.created())]
+
+    def promote(self) -> list[Effect]:
+        """The speculative reply is wanted: show what it has said, and all that follows."""
+        reply = self._current()
+        held, reply.held = reply.held or [], None
+        effects = [CommitReply(reply.response.id), self._send(reply.response.created())]
+        for event in held:
+            effects += self._show(reply, event)
+        return effects
+
+    def withdraw(self) -> list[Effect]:
+        """The speculative reply is not wanted; nobody has seen it."""
+        reply = self._current()
+        self._reply = None
+        return [CancelReply(reply.response.id)]
+
+    def interrupt(self, reason: str) -> list[Effect]:
+        """Stop the reply that is being shown. `reason`: turn_detected or client_cancelled."""
+        reply = self._current()
+        self._close(reply)
+        ending = reply.response.done(reply.previous_item_id, "cancelled", reason=reason)
+        return [CancelReply(reply.response.id), *map(self._send, ending)]
+
+    def generated(self, event: ReplyEvent) -> list[Effect]:
+        """The next event of the reply under way."""
+        reply = self._current()
+        if reply.held is not None:
+            reply.held.append(event)
+            return []
+        return self._show(reply, event)
+
+    def failed(self, error: str) -> list[Effect]:
+        """The model could not go on with the reply; a speculative one is just forgotten."""
+        reply = self._current()
+        self._close(reply)
+        if reply.held is not None:
+            return []
+        ending = reply.response.done(reply.previous_item_id, "failed", error=error)
+        return [*map(self._send, ending)]
+
+    def _show(self, reply: _Reply, event: ReplyEvent) -> list[Effect]:
+        response = reply.response
+        match event:
+            case Started():
+                response.started(event.report)
+                return []
+            case Text():
+                opening: list[Event] = []
+                if not response.has_item:
+                    reply.previous_item_id = self._conversation.add(response.message)
+                    opening = response.opened(reply.previous_item_id)
+                return [*map(self._send, [*opening, response.text(event)])]
+            case ToolCall():
+                cancel = CancelReply(response.id)
+                return [cancel, *self.failed(f"The model called {event.name!r}, unasked.")]
+            case Finished():
+                self._close(reply)
+                cut = event.reason == "length"
+                ending = response.done(
+                    reply.previous_item_id,
+                    "incomplete" if cut else "completed",
+                    reason="max_output_tokens" if cut else None,
+                    usage=event.usage,
+                )
+                return [*map(self._send, ending)]
+            case _:
+                assert_never(event)
+
+    def _current(self) -> _Reply:
+        assert self._reply is not None
+        return self._reply
+
+    def _close(self, reply: _Reply) -> None:
+        self._reply = None
+        self._conversation.replace(reply.response.message)

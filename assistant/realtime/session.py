@@ -1,0 +1,409 @@
+"""One client's conversation in the Realtime protocol. Pure: no clock, no I/O, no asyncio.
+
+Events come in by `receive` (from the client), `heard` and `flushed` (from the segmenter),
+`generated` and `failed` (from the model) and `time`; what is to be done comes back as effects, in
+order. `live.py` carries them out.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+from assistant.conversation import AudioPart, Conversation, Message, Prompt
+from assistant.engines.engine import ReplyEvent, ReplyOptions
+from assistant.errors import ProtocolError
+from assistant.realtime.effects import (
+    ClearHearing,
+    Close,
+    ConfigureHearing,
+    Effect,
+    Feed,
+    FlushHearing,
+    Prefill,
+    Send,
+)
+from assistant.realtime.events import (
+    Append,
+    Clear,
+    ClientEvent,
+    Commit,
+    ItemCreate,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseParams,
+    SessionUpdate,
+)
+from assistant.realtime.items import decode_pcm, item_from_message, message_from_item
+from assistant.realtime.responder import Responder
+from assistant.realtime.response import Event
+from assistant.realtime.settings import SessionSettings
+from assistant.turns import TurnAction, TurnRules, TurnTaker
+from audio_io.endpointer import TurnDetection
+from audio_io.pcm import SAMPLE_RATE_HZ
+from audio_io.segmenter import (
+    AudioDropped,
+    PartEnded,
+    PauseBegan,
+    SpeechEvent,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    Utterance,
+)
+
+logger = logging.getLogger(__name__)
+
+_NOTHING_SPECIAL = ResponseParams()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How much one session may hold and how long it may last."""
+
+    max_messages: int
+    max_audio_s: float
+    max_session_s: int
+
+
+def random_id(prefix: str) -> str:
+    """An id that nobody can guess: who knows a call's id may read along."""
+    return f"{prefix}_{secrets.token_urlsafe(15)}"
+
+
+class RealtimeSession:
+    """The protocol's state of one conversation. Feed it events; carry out what it returns."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        settings: SessionSettings,
+        limits: SessionLimits,
+        speculate: bool = True,
+        pause_ms: int = TurnDetection.pause_ms,
+        started_ms: int = 0,
+        new_id: Callable[[str], str] = random_id,
+    ) -> None:
+        self._new_id = new_id
+        self.id = new_id("sess")
+        self._model = model
+        self._settings = settings
+        self._pause_ms = pause_ms
+        self._conversation = Conversation(
+            max_messages=limits.max_messages, max_audio_s=limits.max_audio_s
+        )
+        self._responder = Responder(
+            self._conversation,
+            conversation_id=new_id("conv"),
+            new_id=new_id,
+            send=self._stamped,
+        )
+        self._turns = TurnTaker(TurnRules(speculate=speculate))
+        self._follow_settings()
+        self._turn_item_id: str | None = None
+        self._turn_parts: list[AudioPart] = []
+        self.next_deadline_ms: int | None = started_ms + limits.max_session_s * 1000
+        """When to call `time` next, on the clock of `started_ms`."""
+
+    # What a transport asks about the session.
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What has been said so far."""
+        return self._conversation.messages
+
+    @property
+    def hearing(self) -> TurnDetection | None:
+        """How the segmenter is to be set."""
+        return self._settings.detection(self._pause_ms)
+
+    def greeting(self) -> Event:
+        """`session.created`, the first event on every transport that attaches."""
+        return self._send("session.created", session=self._session_object()).event
+
+    # What happens to it.
+
+    def receive(self, event: ClientEvent) -> list[Effect]:
+        """An event from the client. Its errors are answered, not raised."""
+        try:
+            return self._receive(event)
+        except ProtocolError as error:
+            return self.refused(error, event.event_id)
+
+    def refused(self, error: ProtocolError, event_id: str | None = None) -> list[Effect]:
+        """The client's event could not be carried out; the session goes on."""
+        return [
+            self._send(
+                "error",
+                error={
+                    "type": "invalid_request_error",
+                    "code": error.code,
+                    "message": str(error),
+                    "param": error.param,
+                    "event_id": event_id or error.event_id,
+                },
+            )
+        ]
+
+    def heard(self, event: SpeechEvent) -> list[Effect]:
+        """Something in the input audio."""
+        match event:
+            case SpeechStarted():
+                started = self._send(
+                    "input_audio_buffer.speech_started",
+                    audio_start_ms=_ms(event.start_sample),
+                    item_id=self._turn_id(),
+                )
+                return [started, *self._act(self._turns.speech_started())]
+            case PartEnded():
+                self._turn_parts.append(AudioPart.of(event.utterance.samples))
+                busy = self._responder.id is not None
+                return [] if busy else [Prefill(self._prompt(self._turn_message()))]
+            case PauseBegan():
+                return self._act(self._turns.pause_began(), pause=event.utterance)
+            case SpeechResumed():
+                return self._act(self._turns.speech_resumed())
+            case SpeechStopped():
+                end_sample = event.decided_at_sample
+                if event.utterance is not None:
+                    end_sample = event.utterance.end_sample
+                stopped = self._send(
+                    "input_audio_buffer.speech_stopped",
+                    audio_end_ms=_ms(end_sample),
+                    item_id=self._turn_id(),
+                )
+                committed = self._commit_turn(event.utterance)
+                as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
+                actions = self._turns.speech_stopped(as_guessed=as_guessed)
+                return [stopped, *committed, *self._act(actions)]
+            case AudioDropped():
+                seconds = event.samples / SAMPLE_RATE_HZ
+                full = ProtocolError(
+                    f"The input audio buffer is full: {seconds:.1f} s were dropped. Commit or "
+                    "clear it.",
+                    code="input_audio_buffer_full",
+                )
+                return self.refused(full)
+            case _:
+                assert_never(event)
+
+    def flushed(self, utterance: Utterance | None, event_id: str | None) -> list[Effect]:
+        """What FlushHearing found: the rest of the turn, None where there was too little."""
+        actions = self._act(self._turns.input_taken())
+        if utterance is None and not self._turn_parts:
+            empty = ProtocolError(
+                "Error committing input audio buffer: buffer too small. Expected at least 100ms "
+                "of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+            return [*actions, *self.refused(empty, event_id)]
+        return [*actions, *self._commit_turn(utterance)]
+
+    def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
+        """The next event of a reply; what a cancelled one still says is ignored."""
+        if reply_id != self._responder.id:
+            return []
+        return [*self._responder.generated(event), *self._settled()]
+
+    def failed(self, reply_id: str, reason: str) -> list[Effect]:
+        """The model couldn't make the reply."""
+        if reply_id != self._responder.id:
+            return []
+        return [*self._responder.failed(reason), *self._settled()]
+
+    def time(self, now_ms: int) -> list[Effect]:
+        """The clock has reached `next_deadline_ms`."""
+        if self.next_deadline_ms is None or now_ms < self.next_deadline_ms:
+            return []
+        self.next_deadline_ms = None
+        expired = ProtocolError(
+            "Your session hit the maximum duration. Connect again to go on.",
+            code="session_expired",
+        )
+        return [*self.refused(expired), Close("the session reached its maximum duration")]
+
+    # Client events.
+
+    def _receive(self, event: ClientEvent) -> list[Effect]:
+        match event:
+            case SessionUpdate():
+                return self._update(event)
+            case Append():
+                samples = decode_pcm(event.audio, param="audio")
+                return [Feed(samples, self._settings.audio.input.format.rate)]
+            case Commit():
+                return [FlushHearing(event.event_id)]
+            case Clear():
+                self._turn_item_id, self._turn_parts = None, []
+                actions = self._act(self._turns.input_taken())
+                return [ClearHearing(), *actions, self._send("input_audio_buffer.cleared")]
+            case ItemCreate():
+                return self._create_item(event)
+            case ResponseCreate():
+                if self._turns.replying:
+                    raise ProtocolError(
+                        "Conversation already has an active response in progress: "
+                        f"{self._responder.id}. Wait until the response is finished before "
+                        "creating a new one.",
+                        code="conversation_already_has_active_response",
+                    )
+                return self._act(self._turns.requested(), asked=event.response)
+            case ResponseCancel():
+                named = event.response_id
+                if not self._turns.replying or named not in (None, self._responder.id):
+                    raise ProtocolError(
+                        "Cancellation failed: no active response found"
+                        + (f" with the id {named!r}." if named else "."),
+                        code="response_cancel_not_active",
+                    )
+                return self._act(self._turns.cancelled(), reason="client_cancelled")
+            case _:
+                assert_never(event)
+
+    def _update(self, event: SessionUpdate) -> list[Effect]:
+        before = self.hearing
+        self._settings = self._settings.updated(event.session)
+        self._follow_settings()
+        effects: list[Effect] = []
+        if self.hearing != before:
+            effects.append(ConfigureHearing(self.hearing))
+        if self.hearing is None:
+            effects += self._act(self._turns.input_taken())
+        return [*effects, self._send("session.updated", session=self._session_object())]
+
+    def _follow_settings(self) -> None:
+        if (vad := self._settings.turn_detection) is not None:
+            rules = self._turns.rules
+            rules.create_response = vad.create_response
+            rules.interrupt_response = vad.interrupt_response
+
+    def _create_item(self, event: ItemCreate) -> list[Effect]:
+        item_id = event.item.id or self._new_id("item")
+        if item_id in self._conversation or item_id == self._turn_item_id:
+            raise ProtocolError(
+                f"Error adding item: an item with the id {item_id!r} already exists.",
+                code="item_create_duplicate_item_id",
+                param="item.id",
+            )
+        rate_hz = self._settings.audio.input.format.rate
+        message = message_from_item(event.item, id=item_id, sample_rate_hz=rate_hz)
+        after = event.previous_item_id
+        if after is None:
+            previous_id = self._conversation.add(message)
+        else:
+            try:
+                previous_id = self._conversation.insert(
+                    message, after=None if after == "root" else after
+                )
+            except KeyError as error:
+                raise ProtocolError(
+                    f"Error adding item: the previous item with id {after!r} does not exist.",
+                    code="item_create_invalid_previous_item_id",
+                    param="previous_item_id",
+                ) from error
+        return self._announced(message, previous_id)
+
+    # Turns.
+
+    def _turn_id(self) -> str:
+        if self._turn_item_id is None:
+            self._turn_item_id = self._new_id("item")
+        return self._turn_item_id
+
+    def _turn_message(self, last: Utterance | None = None) -> Message:
+        """The person's turn so far, with `last` as its newest part."""
+        parts = [*self._turn_parts, *([AudioPart.of(last.samples)] if last else [])]
+        return Message(self._turn_id(), "user", tuple(parts))
+
+    def _commit_turn(self, last: Utterance | None) -> list[Effect]:
+        """The turn becomes a message of the conversation."""
+        message = self._turn_message(last)
+        self._turn_item_id, self._turn_parts = None, []
+        previous_id = self._conversation.add(message)
+        committed = self._send(
+            "input_audio_buffer.committed", item_id=message.id, previous_item_id=previous_id
+        )
+        return [committed, *self._announced(message, previous_id)]
+
+    def _announced(self, message: Message, previous_id: str | None) -> list[Effect]:
+        if dropped := self._conversation.trim():
+            logger.info("%s: dropped the oldest %d messages", self.id, dropped)
+        item = item_from_message(message)
+        return [
+            self._send(f"conversation.item.{step}", previous_item_id=previous_id, item=item)
+            for step in ("added", "done")
+        ]
+
+    # Replies.
+
+    def _act(
+        self,
+        actions: list[TurnAction],
+        *,
+        pause: Utterance | None = None,
+        asked: ResponseParams = _NOTHING_SPECIAL,
+        reason: str = "turn_detected",
+    ) -> list[Effect]:
+        """Turn decisions into effects.
+
+        `pause`: the last part of the turn that a reply ahead is for; `asked`: what the client
+        wants of this reply; `reason`: why one is interrupted.
+        """
+        effects: list[Effect] = []
+        for action in actions:
+            match action:
+                case TurnAction.SPECULATE:
+                    prompt = self._prompt(self._turn_message(pause))
+                    effects += self._responder.start(prompt, self._options(ahead=True))
+                case TurnAction.WITHDRAW:
+                    effects += self._responder.withdraw()
+                case TurnAction.PROMOTE:
+                    effects += [*self._responder.promote(), *self._settled()]
+                case TurnAction.ANSWER:
+                    prompt = self._prompt(instructions=asked.instructions)
+                    options = self._options(asked.max_output_tokens)
+                    effects += self._responder.start(prompt, options, asked.metadata)
+                case TurnAction.INTERRUPT:
+                    effects += self._responder.interrupt(reason)
+                case _:
+                    assert_never(action)
+        return effects
+
+    def _settled(self) -> list[Effect]:
+        """What follows where the reply has come to its end."""
+        return [] if self._responder.id is not None else self._act(self._turns.finished())
+
+    def _prompt(self, *tentative: Message, instructions: str | None = None) -> Prompt:
+        if instructions is None:
+            instructions = self._settings.instructions
+        return self._conversation.prompt(instructions, *tentative)
+
+    def _options(
+        self, limit: int | Literal["inf"] | None = None, *, ahead: bool = False
+    ) -> ReplyOptions:
+        limit = limit or self._settings.max_output_tokens
+        return ReplyOptions(None if limit == "inf" else limit, speculative=ahead)
+
+    # Server events.
+
+    def _send(self, type_: str, **fields: Any) -> Send:
+        return self._stamped({"type": type_, **fields})
+
+    def _stamped(self, event: Event) -> Send:
+        return Send({"event_id": self._new_id("event"), **event})
+
+    def _session_object(self) -> Event:
+        return {
+            "object": "realtime.session",
+            "id": self.id,
+            "model": self._model,
+            **self._settings.model_dump(),
+        }
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE_HZ

@@ -1,0 +1,158 @@
+"""The settings of a Realtime session, and how a client changes them. Pure.
+
+`session.update` merges: fields that are absent keep their value; `null`, `""` and `[]` clear.
+Clients written for the hosted API send fields that don't apply to text output from an open model
+(voice, tracing, transcription): these are accepted, and the session shows what took effect.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from assistant.realtime.events import protocol_error
+from audio_io.endpointer import TurnDetection
+
+# A field of the API that has no effect here: taken as it comes, and not shown.
+Inert = Annotated[Any, Field(exclude=True)]
+# The same where the API's clients expect to see that it is off.
+Off = Annotated[None, BeforeValidator(lambda _: None)]
+
+
+def _or(default: Any) -> BeforeValidator:
+    """`null` clears to `default`."""
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PcmFormat(_Model):
+    """16-bit little-endian mono. 24 kHz is the API's; 16 kHz, the models' own rate, is ours."""
+
+    type: Literal["audio/pcm"] = "audio/pcm"
+    rate: Literal[24_000, 16_000] = 24_000
+
+
+class ServerVad(_Model):
+    """Turns are cut by the server's voice-activity detection."""
+
+    type: Literal["server_vad"] = "server_vad"
+    threshold: float = TurnDetection.threshold
+    prefix_padding_ms: int = TurnDetection.prefix_padding_ms
+    silence_duration_ms: int = TurnDetection.silence_duration_ms
+    create_response: Annotated[bool, _or(True)] = True
+    interrupt_response: Annotated[bool, _or(True)] = True
+    idle_timeout_ms: Off = None
+
+
+class SemanticVad(_Model):
+    """Accepted, since agent frameworks ask for it by default; server VAD takes its place."""
+
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+    create_response: Annotated[bool, _or(True)] = True
+    interrupt_response: Annotated[bool, _or(True)] = True
+
+
+class InputAudioSettings(_Model):
+    format: Annotated[PcmFormat, _or(PcmFormat())] = PcmFormat()
+    noise_reduction: Off = None
+    transcription: Off = None
+    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = (
+        ServerVad()
+    )
+
+
+class AudioSettings(_Model):
+    input: Annotated[InputAudioSettings, _or(InputAudioSettings())] = InputAudioSettings()
+    output: Inert = None
+
+
+class SessionSettings(_Model):
+    """What a client sees as `session`, and may change by `session.update`."""
+
+    type: Literal["realtime"] = "realtime"
+    # Clients ask for audio by default; what they get is text, and the session says so.
+    output_modalities: Annotated[list[Literal["text"]], BeforeValidator(lambda _: ["text"])] = [
+        "text"
+    ]
+    instructions: Annotated[str, _or("")] = ""
+    tools: Annotated[list[dict[str, Any]], _or([])] = []
+    tool_choice: Annotated[Any, _or("auto")] = "auto"
+    max_output_tokens: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | Literal["inf"], _or("inf")
+    ] = "inf"
+    audio: Annotated[AudioSettings, _or(AudioSettings())] = AudioSettings()
+    include: Inert = None
+    model: Inert = None
+    parallel_tool_calls: Inert = None
+    prompt: Inert = None
+    reasoning: Inert = None
+    tracing: Inert = None
+    truncation: Inert = None
+
+    def updated(self, patch: dict[str, Any]) -> SessionSettings:
+        """These settings with a client's `patch` merged in.
+
+        Raises ProtocolError that names the field; nothing has changed then.
+        """
+        try:
+            settings = SessionSettings.model_validate(_merged(self.model_dump(), patch))
+        except ValidationError as error:
+            raise protocol_error(error, prefix="session") from error
+        return settings._with_server_vad()
+
+    def _with_server_vad(self) -> SessionSettings:
+        """Resolve a semantic VAD, and check the ranges of what detection is asked for."""
+        wanted = self.audio.input.turn_detection
+        if isinstance(wanted, SemanticVad):
+            chosen = wanted.model_dump(include={"create_response", "interrupt_response"})
+            input_ = self.audio.input.model_copy(update={"turn_detection": ServerVad(**chosen)})
+            audio = self.audio.model_copy(update={"input": input_})
+            return self.model_copy(update={"audio": audio})
+        try:
+            self.detection()
+        except ValidationError as error:
+            path = "session.audio.input.turn_detection"
+            raise protocol_error(error, prefix=path) from error
+        return self
+
+    @property
+    def turn_detection(self) -> ServerVad | None:
+        """How turns are cut; None where the client commits them itself."""
+        wanted = self.audio.input.turn_detection
+        return wanted if isinstance(wanted, ServerVad) else None
+
+    def detection(self, pause_ms: int = TurnDetection.pause_ms) -> TurnDetection | None:
+        """What the segmenter is to be set to."""
+        if (vad := self.turn_detection) is None:
+            return None
+        return TurnDetection(
+            threshold=vad.threshold,
+            prefix_padding_ms=vad.prefix_padding_ms,
+            silence_duration_ms=vad.silence_duration_ms,
+            pause_ms=pause_ms,
+        )
+
+
+def _merged(current: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """`current` with `patch` laid over it, object by object.
+
+    An object of another `type` replaces the one before it whole: what was said of one kind of
+    turn detection means nothing to another.
+    """
+    merged = dict(current)
+    for key, value in patch.items():
+        before = current.get(key)
+        if (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and value.get("type", before.get("type")) == before.get("type")
+        ):
+            merged[key] = _merged(before, value)
+        else:
+            merged[key] = value
+    return merged

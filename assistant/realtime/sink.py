@@ -1,0 +1,54 @@
+"""Events on their way to one transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class SlowClientError(Exception):
+    """A client doesn't take its events; its transport is to be closed."""
+
+
+class EventSink:
+    """A bounded queue of events before one transport.
+
+    Nothing is dropped: who makes text waits until the sink is `idle`, and a client that takes
+    nothing for `timeout_s`, or lets `max_events` pile up, is given up.
+    """
+
+    def __init__(
+        self, send: Callable[[str], Awaitable[None]], *, max_events: int, timeout_s: float
+    ) -> None:
+        """`send` hands one event to the transport, and returns once that has room for more."""
+        self._send = send
+        self._timeout_s = timeout_s
+        self._queue: asyncio.Queue[str] = asyncio.Queue(max_events)
+        self._overflowed = False
+        self.idle = True
+        """Everything put in has been handed to the transport."""
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called whenever `idle` becomes true."""
+
+    def put(self, event: str) -> None:
+        """Queue one event's JSON; never waits."""
+        self.idle = False
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self._overflowed = True
+
+    async def run(self) -> None:
+        """Hand events on until cancelled. Raises SlowClientError."""
+        while True:
+            event = await self._queue.get()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._send(event)
+            except TimeoutError as error:
+                raise SlowClientError(f"took no event for {self._timeout_s:g} s") from error
+            if self._overflowed:
+                raise SlowClientError(f"let {self._queue.maxsize} events pile up")
+            if self._queue.empty():
+                self.idle = True
+                self.on_idle()

@@ -1,0 +1,52 @@
+"""The Realtime protocol over a websocket: a session of its own, or a view of a running call."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from assistant.config import LimitsConfig
+from assistant.realtime.live import LiveSession
+from assistant.realtime.sink import EventSink, SlowClientError
+from assistant.tasks import race
+
+logger = logging.getLogger(__name__)
+
+SUBPROTOCOL = "realtime"
+# Close codes of RFC 6455, section 7.4.1, and IANA's registry.
+NORMAL_CLOSURE, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1008, 1011
+
+
+async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: LimitsConfig) -> None:
+    """Carry `live` over this websocket until either has ended."""
+    # Browsers close a connection whose offered subprotocol is not echoed; the key is never echoed.
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    sink = EventSink(
+        websocket.send_text,
+        max_events=limits.max_pending_events,
+        timeout_s=limits.send_timeout_s,
+    )
+    code, reason = NORMAL_CLOSURE, ""
+    try:
+        with live.attach(sink):
+            await race(receive=_receive(websocket, live), send=sink.run(), closed=live.closed())
+        reason = live.close_reason
+    except* WebSocketDisconnect:
+        return
+    except* SlowClientError as slow:
+        code, reason = POLICY_VIOLATION, f"The client {slow.exceptions[0]}."
+        logger.warning("%s: %s", live.id, reason)
+    if websocket.client_state is WebSocketState.CONNECTED:
+        await websocket.close(code, reason)
+
+
+async def _receive(websocket: WebSocket, live: LiveSession) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        # Clients send JSON in text frames; in a binary frame it is read just the same.
+        await live.receive(message.get("text") or message.get("bytes") or "")

@@ -1,0 +1,84 @@
+"""The conversation keeps its order, and its bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.conversation import AudioPart, Conversation, Message, TextPart
+from audio_io.pcm import SAMPLE_RATE_HZ
+
+
+def text(id: str, said: str = "so") -> Message:
+    return Message(id, "user", (TextPart(said),))
+
+
+def audio(id: str, seconds: float) -> Message:
+    samples = np.zeros(round(seconds * SAMPLE_RATE_HZ), np.int16)
+    return Message(id, "user", (AudioPart.of(samples),))
+
+
+def ids(conversation: Conversation) -> list[str]:
+    return [message.id for message in conversation.messages]
+
+
+def make(max_messages: int = 100, max_audio_s: float = 60) -> Conversation:
+    return Conversation(max_messages=max_messages, max_audio_s=max_audio_s)
+
+
+def test_messages_go_where_they_are_put() -> None:
+    conversation = make()
+    assert conversation.last_id is None
+    assert conversation.add(text("a")) is None
+    assert conversation.add(text("b")) == "a"
+    assert conversation.insert(text("first"), after=None) is None
+    assert conversation.insert(text("between"), after="a") == "a"
+    assert ids(conversation) == ["first", "a", "between", "b"]
+    with pytest.raises(KeyError):
+        conversation.insert(text("lost"), after="nowhere")
+
+
+def test_a_message_is_replaced_where_it_stands_if_it_still_does() -> None:
+    conversation = make()
+    conversation.add(text("a"))
+    conversation.add(text("b"))
+    conversation.replace(text("a", "more"))
+    conversation.replace(text("gone"))
+    assert conversation.messages == (text("a", "more"), text("b"))
+
+
+def test_the_prompt_has_instructions_first_and_what_may_be_said_last() -> None:
+    conversation = make()
+    conversation.add(text("a"))
+    assert [message.id for message in conversation.prompt("", text("t")).messages] == ["a", "t"]
+    prompt = conversation.prompt("Be brief.", text("t"))
+    assert [message.role for message in prompt.messages] == ["system", "user", "user"]
+    assert prompt == conversation.prompt("Be brief.", text("t"))
+    assert prompt != conversation.prompt("Be long.", text("t"))
+
+
+def test_equal_audio_makes_equal_prompts() -> None:
+    samples = np.arange(1600, dtype=np.int16)
+    assert AudioPart.of(samples) == AudioPart.of(samples.copy())
+    assert AudioPart.of(samples) != AudioPart.of(samples[1:])
+
+
+@given(st.lists(st.floats(0, 5), max_size=30), st.integers(1, 10), st.floats(1, 20))
+def test_the_oldest_go_until_the_bounds_hold(
+    seconds: list[float], max_messages: int, max_audio_s: float
+) -> None:
+    conversation = make(max_messages, max_audio_s)
+    for number, length in enumerate(seconds):
+        conversation.add(audio(str(number), length))
+    before = ids(conversation)
+    dropped = conversation.trim()
+    assert ids(conversation) == before[dropped:]
+    kept = [round(length * SAMPLE_RATE_HZ) for length in seconds[dropped:]]
+    most = round(max_audio_s * SAMPLE_RATE_HZ)
+    assert len(kept) <= 1 or (sum(kept) <= most and len(kept) <= max_messages)
+    if dropped:
+        # One fewer would not have been enough.
+        kept_with_one_more = [round(seconds[dropped - 1] * SAMPLE_RATE_HZ), *kept]
+        assert sum(kept_with_one_more) > most or len(kept_with_one_more) > max_messages

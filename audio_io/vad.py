@@ -104,6 +104,11 @@ class DetectorPool:
                     error,
                 )
 
+    @property
+    def idle(self) -> int:
+        """How many detectors nobody uses."""
+        return len(self._idle)
+
     def warm(self, count: int) -> None:
         """Have `count` detectors idle, or `max_idle` if that is less.
 

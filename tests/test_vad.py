@@ -75,10 +75,15 @@ def test_a_pool_keeps_no_more_idle_than_allowed():
 
 def test_warm_creates_up_front_within_the_bound():
     pool = DetectorPool("webrtc", max_idle=2)
+    assert pool.idle == 0
+    pool.warm(1)
+    assert pool.idle == 1
     pool.warm(5)
-    before = {id(detector) for detector in pool._idle}
-    assert {id(pool.acquire()) for _ in range(2)} == before
+    assert pool.idle == 2
     pool.warm(0)
+    assert pool.idle == 2
+    pool.acquire()
+    assert pool.idle == 1
 
 
 def test_silero_is_what_the_pool_gives_where_it_can_be_had():

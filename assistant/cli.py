@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,14 +73,26 @@ def make_engine(config: Config) -> Engine:
 def run_server(config: Config, engine: Engine) -> None:
     """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
     with _listen(config.server.host, config.server.port) as listener:
-        try:
+        # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
+        with suppress(KeyboardInterrupt):
             asyncio.run(_serve(config, engine, listener))
-        except KeyboardInterrupt:
-            pass  # uvicorn has shut down in order, and passes the signal on.
 
 
 async def _serve(config: Config, engine: Engine, listener: socket.socket) -> None:
-    server = uvicorn.Server(
+    server = make_server(config, engine)
+    host, port = listener.getsockname()[:2]
+    await engine.start()
+    try:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        typer.echo(f"Listening on {address} - open it in a browser and talk. Ctrl-C ends.")
+        await server.serve(sockets=[listener])
+    finally:
+        await engine.close()
+
+
+def make_server(config: Config, engine: Engine) -> uvicorn.Server:
+    """The server as it is run, for an engine that has started."""
+    return uvicorn.Server(
         uvicorn.Config(
             create_app(config, engine),
             ws="websockets-sansio",
@@ -90,14 +103,6 @@ async def _serve(config: Config, engine: Engine, listener: socket.socket) -> Non
             log_level="warning",
         )
     )
-    host, port = listener.getsockname()[:2]
-    await engine.start()
-    try:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        typer.echo(f"Listening on {address} - open it in a browser and talk. Ctrl-C ends.")
-        await server.serve(sockets=[listener])
-    finally:
-        await engine.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -17,6 +17,7 @@ from assistant.errors import ConfigError
 from audio_io.endpointer import TurnDetection
 from audio_io.vad import VadKind
 
+_DETECTION = TurnDetection()
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -50,10 +51,10 @@ class TurnsConfig(_Section):
     """When a turn begins and ends, and what its pauses are used for."""
 
     vad: VadKind = "silero"
-    threshold: float = TurnDetection.threshold
-    prefix_padding_ms: int = TurnDetection.prefix_padding_ms
-    silence_duration_ms: int = TurnDetection.silence_duration_ms
-    pause_ms: int = TurnDetection.pause_ms
+    threshold: float = _DETECTION.threshold
+    prefix_padding_ms: int = _DETECTION.prefix_padding_ms
+    silence_duration_ms: int = _DETECTION.silence_duration_ms
+    pause_ms: int = _DETECTION.pause_ms
     speculate: bool = True
 
     def detection(self) -> TurnDetection:

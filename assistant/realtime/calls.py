@@ -13,6 +13,7 @@ from assistant.realtime.live import LiveSession
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.sink import EventSink, SlowClientError
 from assistant.tasks import race
+from audio_io.errors import PeerError
 from audio_io.peer import Peer
 from audio_io.webrtc import WebRtcPeer
 
@@ -67,8 +68,14 @@ class Calls:
                 answered.set_exception(error)
 
     async def _converse(self, peer: Peer, live: LiveSession) -> None:
+        async def send(event: str) -> None:
+            try:
+                await peer.send(event)
+            except PeerError as error:
+                logger.warning("%s: an event was left out: %s", live.id, error)
+
         sink = EventSink(
-            peer.send,
+            send,
             max_events=self._limits.max_pending_events,
             timeout_s=self._limits.send_timeout_s,
         )

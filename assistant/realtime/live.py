@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -49,8 +48,8 @@ SLICE_MS = 100
 
 
 def now_ms() -> int:
-    """The clock that sessions live by."""
-    return time.monotonic_ns() // 1_000_000
+    """The clock that sessions live by: the event loop's, which tests can turn."""
+    return int(asyncio.get_running_loop().time() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +233,9 @@ class LiveSession:
         """While a turn is open and no audio comes, let silence come in its place."""
         while True:
             await self._turn_open.wait()
-            await asyncio.sleep(self._audio.wait_ms(now_ms()) / 1000)
+            check_ms = self._audio.next_check_ms
+            assert check_ms is not None, "a turn is open, so audio has arrived"
+            await asyncio.sleep((check_ms - now_ms()) / 1000)
             missing = self._audio.missing(now_ms())
             if missing and self._turn_open.is_set():
                 await self._feed(np.zeros(missing, np.int16), SAMPLE_RATE_HZ)

@@ -42,7 +42,7 @@ from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.turns import TurnAction, TurnRules, TurnTaker
-from audio_io.endpointer import TurnDetection
+from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.segmenter import (
     AudioDropped,
@@ -57,6 +57,7 @@ from audio_io.segmenter import (
 
 logger = logging.getLogger(__name__)
 
+_DETECTION = TurnDetection()
 _NOTHING_SPECIAL = ResponseParams()
 
 
@@ -84,7 +85,7 @@ class RealtimeSession:
         settings: SessionSettings,
         limits: SessionLimits,
         speculate: bool = True,
-        pause_ms: int = TurnDetection.pause_ms,
+        pause_ms: int = _DETECTION.pause_ms,
         started_ms: int = 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
@@ -181,10 +182,9 @@ class RealtimeSession:
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
                 return [stopped, *committed, *self._act(actions)]
             case AudioDropped():
-                seconds = event.samples / SAMPLE_RATE_HZ
                 full = ProtocolError(
-                    f"The input audio buffer is full: {seconds:.1f} s were dropped. Commit or "
-                    "clear it.",
+                    f"The input audio buffer is full: what comes after its {MAX_TURN_S} s is "
+                    "dropped. Commit or clear it.",
                     code="input_audio_buffer_full",
                 )
                 return self.refused(full)

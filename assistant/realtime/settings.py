@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from assistant.realtime.events import protocol_error
 from audio_io.endpointer import TurnDetection
 
+_DEFAULT = TurnDetection()
+
 # A field of the API that has no effect here: taken as it comes, and not shown.
 Inert = Annotated[Any, Field(exclude=True)]
 # The same where the API's clients expect to see that it is off.
@@ -40,9 +42,9 @@ class ServerVad(_Model):
     """Turns are cut by the server's voice-activity detection."""
 
     type: Literal["server_vad"] = "server_vad"
-    threshold: float = TurnDetection.threshold
-    prefix_padding_ms: int = TurnDetection.prefix_padding_ms
-    silence_duration_ms: int = TurnDetection.silence_duration_ms
+    threshold: float = _DEFAULT.threshold
+    prefix_padding_ms: int = _DEFAULT.prefix_padding_ms
+    silence_duration_ms: int = _DEFAULT.silence_duration_ms
     create_response: Annotated[bool, _or(True)] = True
     interrupt_response: Annotated[bool, _or(True)] = True
     idle_timeout_ms: Off = None
@@ -126,7 +128,7 @@ class SessionSettings(_Model):
         wanted = self.audio.input.turn_detection
         return wanted if isinstance(wanted, ServerVad) else None
 
-    def detection(self, pause_ms: int = TurnDetection.pause_ms) -> TurnDetection | None:
+    def detection(self, pause_ms: int = _DEFAULT.pause_ms) -> TurnDetection | None:
         """What the segmenter is to be set to."""
         if (vad := self.turn_detection) is None:
             return None

@@ -1,0 +1,147 @@
+"""Client events: what is wrong with a message is said, with the id that the client gave it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent
+from pydantic import Field, TypeAdapter
+
+from assistant.errors import ProtocolError
+from assistant.realtime.events import CLIENT_EVENT_TYPES, ItemCreate, parse_client_event
+
+MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+
+
+def parse(event: Any, max_bytes: int = 10_000) -> Any:
+    message = event if isinstance(event, bytes | str) else orjson.dumps(event)
+    return parse_client_event(message, max_bytes=max_bytes)
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "param"),
+    [
+        (b"{", "invalid_json", None),
+        (b"\xff", "invalid_json", None),
+        ("[]", "invalid_json", None),
+        ({"event_id": "e"}, "missing_required_parameter", "type"),
+        ({"type": "session.create"}, "invalid_value", "type"),
+        ({"type": 5}, "invalid_value", "type"),
+        ({"type": ["x"]}, "invalid_value", "type"),
+        ({"type": "session.update"}, "missing_required_parameter", "session"),
+        ({"type": "session.update", "session": []}, "invalid_value", "session"),
+        ({"type": "input_audio_buffer.append"}, "missing_required_parameter", "audio"),
+        ({"type": "input_audio_buffer.append", "audio": 5}, "invalid_value", "audio"),
+        ({"type": "input_audio_buffer.commit", "now": 1}, "unknown_parameter", "now"),
+        (
+            {"type": "conversation.item.create", "item": {"type": "function_call"}},
+            "invalid_value",
+            "item",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {**MESSAGE, "role": "nobody"}},
+            "invalid_value",
+            "item",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {**MESSAGE, "content": []}},
+            "invalid_value",
+            "item.content",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {**MESSAGE, "content": [{"type": "x"}]}},
+            "invalid_value",
+            "item.content.0",
+        ),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {**MESSAGE, "content": [{"type": "input_text"}]},
+            },
+            "missing_required_parameter",
+            "item.content.0.text",
+        ),
+        (
+            {"type": "response.create", "response": {"max_output_tokens": 0}},
+            "invalid_value",
+            "response.max_output_tokens",
+        ),
+        (
+            {"type": "response.create", "response": {"conversation": "none"}},
+            "invalid_value",
+            "response.conversation",
+        ),
+        ("x" * 10_001, "message_too_large", None),
+    ],
+)
+def test_what_is_wrong_is_named(event: Any, code: str, param: str | None) -> None:
+    if isinstance(event, dict):
+        event = {"event_id": "mine", **event}
+    with pytest.raises(ProtocolError) as caught:
+        parse(event)
+    assert (caught.value.code, caught.value.param) == (code, param)
+    if isinstance(event, dict) and "event_id" in event:
+        assert caught.value.event_id == event["event_id"]
+
+
+def test_every_type_is_listed_where_one_is_unknown() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse({"type": "session.create"})
+    assert all(type_ in str(caught.value) for type_ in CLIENT_EVENT_TYPES)
+
+
+def test_roles_have_the_content_that_belongs_to_them() -> None:
+    for role, kind in (
+        ("user", "input_text"),
+        ("system", "input_text"),
+        ("assistant", "output_text"),
+    ):
+        item = {"type": "message", "role": role, "content": [{"type": kind, "text": "Hi"}]}
+        event = parse({"type": "conversation.item.create", "item": item})
+        assert isinstance(event, ItemCreate) and event.item.role == role
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from([*CLIENT_EVENT_TYPES, "other"]),
+    st.dictionaries(
+        st.sampled_from(["event_id", "session", "audio", "item", "response", "previous_item_id"]),
+        json,
+    ),
+)
+def test_no_json_gets_past_with_anything_but_an_event_or_a_protocol_error(
+    type_: str, fields: dict[str, Any]
+) -> None:
+    try:
+        event = parse({"type": type_, **fields})
+    except ProtocolError:
+        return
+    assert event.type == type_
+
+
+_SDK: TypeAdapter[Any] = TypeAdapter(Annotated[RealtimeClientEvent, Field(discriminator="type")])
+
+
+def test_the_sdk_s_own_events_are_understood() -> None:
+    for event in (
+        {"type": "session.update", "session": {"type": "realtime", "output_modalities": ["text"]}},
+        {"type": "input_audio_buffer.append", "audio": "AAAA"},
+        {"type": "input_audio_buffer.commit"},
+        {"type": "conversation.item.create", "item": MESSAGE},
+        {"type": "response.create", "response": {"instructions": "Sing."}},
+        {"type": "response.cancel"},
+    ):
+        dumped = _SDK.validate_python(event).model_dump(exclude_none=True)
+        assert parse(dumped).type == event["type"]

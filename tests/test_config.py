@@ -1,0 +1,73 @@
+"""The configuration file: in step with the code, and mistakes told in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assistant.config import Config
+from assistant.errors import ConfigError
+
+FILE = Path(__file__).parent.parent / "config.yaml"
+
+
+def test_the_file_says_what_the_code_does() -> None:
+    assert yaml.safe_load(FILE.read_text()) == Config().model_dump(mode="json")
+    assert Config.load(FILE) == Config()
+
+
+def test_every_setting_is_explained() -> None:
+    lines = [line for line in FILE.read_text().splitlines() if line.startswith("  ")]
+    assert [line for line in lines if "#" not in line] == []
+
+
+def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for text in ("", "# nothing", "server:\nturns:\n  # threshold: 0.7\n"):
+        path.write_text(text)
+        assert Config.load(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sever: {}", ["sever", "unknown key"]),
+        ("server: {prot: 80}", ["server.prot", "unknown key"]),
+        ("server: {port: 70000}", ["server.port", "70000", "less than or equal to 65535"]),
+        ("server: {port: eighty}", ["server.port", "'eighty'"]),
+        ("server: 5", ["server", "5"]),
+        ("turns: {vad: best}", ["turns.vad", "'best'", "'silero'", "'webrtc'"]),
+        ("turns: {threshold: 3}", ["turns.threshold", "3", "less than or equal to 0.95"]),
+        ("turns: {silence_duration_ms: 1}", ["turns.silence_duration_ms", "1", "200"]),
+        ("limits: {max_sessions: 0}", ["limits.max_sessions", "0", "greater than or equal to 1"]),
+        ("server: {port: 70000}\nturns: {speculate: 7}", ["server.port", "turns.speculate"]),
+        ("- a list", ["sections of keys and values"]),
+        ("a: [", ["not valid YAML"]),
+        ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, parts: list[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml can't be read: No such file"):
+        Config.load(Path("nowhere.yaml"))
+
+
+def test_options_go_before_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("server: {port: 1, host: localhost}")
+    server = Config.load(path, {"server": {"port": 2}, "model": {}}).server
+    assert (server.port, server.host) == (2, "localhost")
+
+
+def test_the_key_is_not_printed() -> None:
+    assert "secret" not in repr(Config.load(overrides={"server": {"api_key": "secret"}}))

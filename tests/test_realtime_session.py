@@ -1,0 +1,444 @@
+"""The Realtime session as lists of effects; every server event passes the SDK's types."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from assistant.conversation import AudioPart, TextPart
+from assistant.engines.engine import (
+    Finished,
+    PrefillReport,
+    Started,
+    Text,
+    Timings,
+    TokenCount,
+    ToolCall,
+    Usage,
+)
+from assistant.realtime.effects import (
+    CancelReply,
+    ClearHearing,
+    Close,
+    CommitReply,
+    ConfigureHearing,
+    Effect,
+    Feed,
+    FlushHearing,
+    Prefill,
+    StartReply,
+)
+from assistant.realtime.events import parse_client_event
+from assistant.realtime.session import RealtimeSession, SessionLimits
+from assistant.realtime.settings import SessionSettings
+from audio_io.segmenter import (
+    AudioDropped,
+    PartEnded,
+    PauseBegan,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    Utterance,
+)
+from tests.protocol import counted_ids, sent, types, valid
+
+REPORT = PrefillReport(TokenCount(12, 25), TokenCount(4, 0))
+USAGE = Usage(REPORT.prompt, REPORT.reused, 2)
+FINISHED = Finished("stop", USAGE, Timings(1.0, 2.0, 3.0))
+REPLY = (Started(REPORT), Text("Good", (1,)), Text(" day", (2,)), FINISHED)
+
+TURN_ANSWERED = [
+    "response.created",
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.content_part.added",
+    "response.output_text.delta",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+    "conversation.item.done",
+    "response.done",
+]
+TURN_TAKEN = [
+    "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.committed",
+    "conversation.item.added",
+    "conversation.item.done",
+]
+
+
+class Client:
+    """A session, and everything that happens around it."""
+
+    def __init__(self, **session: Any) -> None:
+        limits = SessionLimits(max_messages=100, max_audio_s=600, max_session_s=60)
+        self.session = RealtimeSession(
+            model="test", settings=SessionSettings(), limits=limits, new_id=counted_ids()
+        )
+        if session:
+            self.send("session.update", session=session)
+
+    def send(self, type_: str, **fields: Any) -> list[Effect]:
+        message = orjson.dumps({"type": type_, "event_id": "mine", **fields})
+        return self.session.receive(parse_client_event(message, max_bytes=10**6))
+
+    def starts_to_speak(self, start: int = 1600) -> list[Effect]:
+        self.said = utterance(start)
+        return self.session.heard(SpeechStarted(start))
+
+    def pauses(self) -> list[Effect]:
+        return self.session.heard(PauseBegan(self.said, self.said.end_sample - 3200))
+
+    def stops(self) -> list[Effect]:
+        end = self.said.end_sample
+        return self.session.heard(SpeechStopped(self.said, end - 3200, end + 8000))
+
+    def speaks(self, start: int = 1600) -> list[Effect]:
+        return [*self.starts_to_speak(start), *self.pauses(), *self.stops()]
+
+    def model_says(self, *events: Any) -> list[Effect]:
+        reply_id = self.session._responder.id
+        assert reply_id is not None
+        return [effect for e in events for effect in self.session.generated(reply_id, e)]
+
+    def said_by(self, role: str) -> list[str]:
+        return [
+            "".join(part.text if isinstance(part, TextPart) else "<audio>" for part in m.parts)
+            for m in self.session.messages
+            if m.role == role
+        ]
+
+
+def utterance(start: int = 1600, length: int = 16_000) -> Utterance:
+    return Utterance(np.full(length, start % 1000, np.int16), start)
+
+
+def pcm(ms: int = 200, rate: int = 24_000) -> str:
+    return base64.b64encode(np.zeros(rate * ms // 1000, "<i2").tobytes()).decode()
+
+
+def test_it_greets_with_the_session_as_it_is() -> None:
+    session = valid(Client().session.greeting())["session"]
+    assert session["output_modalities"] == ["text"]
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}
+    assert session["audio"]["input"]["turn_detection"]["type"] == "server_vad"
+
+
+def test_a_spoken_turn_is_answered_by_what_was_thought_of_in_its_pause() -> None:
+    client = Client()
+    assert types(client.starts_to_speak()) == ["input_audio_buffer.speech_started"]
+    (start,) = client.pauses()
+    assert isinstance(start, StartReply) and start.options.speculative
+    assert client.model_says(*REPLY[:2]) == []
+    ended = client.stops()
+    assert types(ended) == [*TURN_TAKEN, "CommitReply", *TURN_ANSWERED[:5]]
+    assert CommitReply(start.reply_id) in ended
+    assert types(client.model_says(*REPLY[2:])) == TURN_ANSWERED[5:]
+    assert client.said_by("assistant") == ["Good day"]
+    assert client.session.messages[-1].parts == (TextPart("Good day", (1, 2)),)
+
+
+def test_the_whole_reply_may_be_there_before_the_turn_is_over() -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    assert client.model_says(*REPLY) == []
+    assert types(client.stops()) == [*TURN_TAKEN, "CommitReply", *TURN_ANSWERED]
+    assert types(client.speaks())[:2] == ["input_audio_buffer.speech_started", "StartReply"]
+
+
+def test_speech_that_resumes_withdraws_the_guess_unseen() -> None:
+    client = Client()
+    client.starts_to_speak()
+    (start,) = client.pauses()
+    client.model_says(*REPLY[:2])
+    assert client.session.heard(SpeechResumed(9000)) == [CancelReply(start.reply_id)]
+    assert client.session.generated(start.reply_id, REPLY[2]) == []
+    (again,) = client.pauses()
+    assert again.prompt == start.prompt
+    assert again.reply_id != start.reply_id
+
+
+def test_the_fields_of_a_turn() -> None:
+    client = Client()
+    events = sent([*client.speaks(start=1600), *client.model_says(*REPLY)])
+    by_type = {event["type"]: event for event in events}
+    started = by_type["input_audio_buffer.speech_started"]
+    assert (started["audio_start_ms"], started["item_id"]) == (100, "item_1")
+    assert by_type["input_audio_buffer.speech_stopped"]["audio_end_ms"] == 1100
+    assert by_type["input_audio_buffer.committed"]["item_id"] == "item_1"
+    added = [event for event in events if event["type"] == "conversation.item.added"]
+    assert [(e["item"]["id"], e["previous_item_id"]) for e in added] == [
+        ("item_1", None),
+        ("item_2", "item_1"),
+    ]
+    assert added[0]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
+    response = by_type["response.done"]["response"]
+    assert response["status"] == "completed" and response["status_details"] is None
+    assert response["output"][0]["content"] == [{"type": "output_text", "text": "Good day"}]
+    assert response["usage"]["input_token_details"]["cached_tokens"] == 4
+    assert response["usage"]["total_tokens"] == 39
+    ids = [event["event_id"] for event in events]
+    assert len(set(ids)) == len(ids)
+
+
+def test_barge_in_keeps_what_was_delivered() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    effects = client.starts_to_speak(40_000)
+    assert types(effects) == [
+        "input_audio_buffer.speech_started",
+        "CancelReply",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    response = sent(effects)[-1]["response"]
+    assert response["status"] == "cancelled"
+    assert response["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+    assert response["output"][0]["status"] == "incomplete"
+    assert response["usage"]["output_tokens"] == 1
+    assert client.said_by("assistant") == ["Good"]
+    (start,) = client.pauses()
+    assert [m.id for m in start.prompt.messages] == ["item_1", "item_2", "item_3"]
+
+
+def test_a_reply_interrupted_before_its_first_word_leaves_no_item() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(REPLY[0])
+    effects = client.starts_to_speak(40_000)
+    assert types(effects)[1:] == ["CancelReply", "response.done"]
+    assert sent(effects)[-1]["response"]["output"] == []
+    assert client.said_by("assistant") == []
+
+
+def test_a_change_of_instructions_in_the_pause_makes_the_guess_stale() -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    client.send("session.update", session={"type": "realtime", "instructions": "Be brief."})
+    effects = client.stops()
+    assert types(effects)[4:] == ["CancelReply", "StartReply", "response.created"]
+    (start,) = [effect for effect in effects if isinstance(effect, StartReply)]
+    assert [message.role for message in start.prompt.messages] == ["system", "user"]
+
+
+def test_long_speech_is_one_message_whose_parts_are_taken_in_as_they_come() -> None:
+    client = Client()
+    client.starts_to_speak()
+    part = utterance(1600, 400_000)
+    (prefill,) = client.session.heard(PartEnded(part))
+    assert isinstance(prefill, Prefill)
+    client.said = utterance(401_600)
+    (start,) = client.pauses()
+    assert types(client.stops())[4] == "CommitReply"
+    assert start.prompt.messages[-1].parts == (
+        AudioPart.of(part.samples),
+        AudioPart.of(client.said.samples),
+    )
+
+
+MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+
+
+def test_manual_turns() -> None:
+    client = Client(**MANUAL)
+    assert client.session.hearing is None
+    (feed,) = client.send("input_audio_buffer.append", audio=pcm())
+    assert isinstance(feed, Feed) and (len(feed.samples), feed.sample_rate_hz) == (4800, 24_000)
+    assert client.send("input_audio_buffer.commit") == [FlushHearing("mine")]
+    assert types(client.session.flushed(utterance(), "mine")) == TURN_TAKEN[1:]
+    assert types(client.send("response.create")) == ["StartReply", "response.created"]
+    assert types(client.model_says(*REPLY)) == TURN_ANSWERED[1:]
+
+
+def test_an_empty_buffer_committed_is_an_error_and_nothing_else() -> None:
+    client = Client(**MANUAL)
+    (error,) = sent(client.session.flushed(None, "mine"))
+    assert error["error"]["code"] == "input_audio_buffer_commit_empty"
+    assert error["error"]["event_id"] == "mine"
+    assert client.session.messages == ()
+
+
+def test_a_commit_in_the_middle_of_a_turn_takes_it_without_an_answer() -> None:
+    client = Client()
+    client.starts_to_speak()
+    (start,) = client.pauses()
+    effects = client.session.flushed(client.said, None)
+    assert types(effects) == ["CancelReply", *TURN_TAKEN[1:]]
+    assert effects[0] == CancelReply(start.reply_id)
+    assert sent(effects)[0]["item_id"] == "item_1"
+
+
+def test_clear_forgets_the_turn() -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    effects = client.send("input_audio_buffer.clear")
+    assert types(effects) == ["ClearHearing", "CancelReply", "input_audio_buffer.cleared"]
+    assert ClearHearing() in effects
+    assert client.session.messages == ()
+
+
+def test_typed_items_and_an_answer_to_them() -> None:
+    client = Client(**MANUAL)
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+    added, done = sent(client.send("conversation.item.create", item=item))
+    assert (added["type"], done["type"]) == ("conversation.item.added", "conversation.item.done")
+    assert added["item"]["content"] == item["content"]
+    effects = client.send(
+        "response.create",
+        response={"instructions": "Sing.", "max_output_tokens": 7, "metadata": {"mine": "1"}},
+    )
+    start, created = effects[0], sent(effects)[0]
+    assert isinstance(start, StartReply)
+    assert start.options.max_output_tokens == 7
+    assert start.prompt.messages[0].parts == (TextPart("Sing."),)
+    assert created["response"]["metadata"] == {"mine": "1"}
+    client.model_says(*REPLY)
+    assert client.said_by("user") == ["Hi"] and client.said_by("assistant") == ["Good day"]
+
+
+def test_items_go_where_the_client_wants_them() -> None:
+    client = Client(**MANUAL)
+
+    def create(id: str, **fields: Any) -> list[Effect]:
+        content = [{"type": "input_text", "text": id}]
+        item = {"type": "message", "role": "system", "id": id, "content": content}
+        return client.send("conversation.item.create", item=item, **fields)
+
+    create("b")
+    create("a", previous_item_id="root")
+    create("ab", previous_item_id="a")
+    assert client.said_by("system") == ["a", "ab", "b"]
+    for wrong, code in (
+        ({"id": "a"}, "item_create_duplicate_item_id"),
+        ({"id": "c", "previous_item_id": "x"}, "item_create_invalid_previous_item_id"),
+    ):
+        (error,) = sent(create(**wrong))
+        assert error["error"]["code"] == code
+    assert client.said_by("system") == ["a", "ab", "b"]
+
+
+def test_audio_in_an_item_reaches_the_model_at_its_rate() -> None:
+    client = Client(**MANUAL)
+    content = [
+        {"type": "input_audio", "audio": pcm(500)},
+        {"type": "input_text", "text": "What is this?"},
+    ]
+    item = {"type": "message", "role": "user", "content": content}
+    client.send("conversation.item.create", item=item)
+    audio, text = client.session.messages[0].parts
+    assert isinstance(audio, AudioPart) and len(audio.samples) == 8000
+    assert text == TextPart("What is this?")
+
+
+@pytest.mark.parametrize("ms", [50, 31_000])
+def test_audio_that_the_model_cannot_take_is_refused(ms: int) -> None:
+    client = Client(type="realtime", audio={"input": {"format": {"rate": 16_000}}})
+    content = [{"type": "input_audio", "audio": pcm(ms, 16_000)}]
+    message = {"type": "message", "role": "user", "content": content}
+    event = {"type": "conversation.item.create", "item": message}
+    parsed = parse_client_event(orjson.dumps(event), max_bytes=10**7)
+    (error,) = sent(client.session.receive(parsed))
+    assert error["error"]["param"] == "item.content.0.audio"
+    assert "0.1 to 30.0 s" in error["error"]["message"]
+
+
+def test_one_response_at_a_time() -> None:
+    client = Client()
+    client.speaks()
+    (error,) = sent(client.send("response.create"))
+    assert error["error"]["code"] == "conversation_already_has_active_response"
+    cancelled = client.send("response.cancel")
+    assert types(cancelled) == ["CancelReply", "response.done"]
+    details = sent(cancelled)[-1]["response"]["status_details"]
+    assert details["reason"] == "client_cancelled"
+    (error,) = sent(client.send("response.cancel"))
+    assert error["error"]["code"] == "response_cancel_not_active"
+    assert error["error"]["message"].startswith("Cancellation failed")
+
+
+def test_cancelling_another_response_leaves_this_one() -> None:
+    client = Client()
+    client.speaks()
+    (error,) = sent(client.send("response.cancel", response_id="resp_99"))
+    assert error["error"]["code"] == "response_cancel_not_active"
+    assert types(client.model_says(*REPLY))[-1] == "response.done"
+
+
+def test_a_failed_reply_says_why_and_the_session_goes_on() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    reply_id = client.session._responder.id
+    assert reply_id is not None
+    *_, done = sent(client.session.failed(reply_id, "out of memory"))
+    assert done["response"]["status"] == "failed"
+    assert done["response"]["status_details"]["error"]["message"] == "out of memory"
+    assert types(client.speaks(60_000))[-1] == "response.created"
+
+
+def test_a_guess_that_failed_is_made_again_when_the_turn_ends() -> None:
+    client = Client()
+    client.starts_to_speak()
+    (start,) = client.pauses()
+    assert client.session.failed(start.reply_id, "out of memory") == []
+    assert types(client.stops()) == [*TURN_TAKEN, "StartReply", "response.created"]
+
+
+def test_a_reply_that_reaches_its_limit_is_incomplete() -> None:
+    client = Client()
+    client.speaks()
+    effects = client.model_says(*REPLY[:3], Finished("length", USAGE, Timings(1, 2, 3)))
+    response = sent(effects)[-1]["response"]
+    assert response["status"] == "incomplete"
+    assert response["status_details"]["reason"] == "max_output_tokens"
+
+
+def test_a_function_that_nobody_offered_fails_the_reply() -> None:
+    client = Client()
+    client.speaks()
+    effects = client.model_says(ToolCall("call_1", "get_weather", "{}", (3,)))
+    assert types(effects) == ["CancelReply", "response.done"]
+    assert sent(effects)[-1]["response"]["status"] == "failed"
+
+
+def test_settings_change_the_hearing_only_where_it_changes() -> None:
+    client = Client()
+    effects = client.send(
+        "session.update",
+        session={"type": "realtime", "audio": {"input": {"turn_detection": {"threshold": 0.7}}}},
+    )
+    configure, updated = effects
+    assert isinstance(configure, ConfigureHearing) and configure.detection is not None
+    assert configure.detection.threshold == 0.7
+    assert configure.detection.silence_duration_ms == 700
+    assert sent([updated])[0]["session"]["audio"]["input"]["turn_detection"]["threshold"] == 0.7
+    renamed = client.send("session.update", session={"instructions": "Be brief."})
+    assert types(renamed) == ["session.updated"]
+
+
+def test_audio_past_the_bound_is_told() -> None:
+    (error,) = sent(Client().session.heard(AudioDropped(32_000)))
+    assert error["error"]["code"] == "input_audio_buffer_full"
+    assert "300 s" in error["error"]["message"]
+
+
+def test_the_session_ends_at_its_deadline() -> None:
+    client = Client()
+    assert client.session.next_deadline_ms == 60_000
+    assert client.session.time(59_999) == []
+    effects = client.session.time(60_000)
+    assert types(effects) == ["error", "Close"]
+    assert isinstance(effects[-1], Close)
+    assert client.session.next_deadline_ms is None

@@ -1,0 +1,123 @@
+"""session.update: what is absent stays, null clears, and nonsense is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assistant.errors import ProtocolError
+from assistant.realtime.settings import SessionSettings
+
+
+def updated(*patches: dict[str, Any]) -> SessionSettings:
+    settings = SessionSettings()
+    for patch in patches:
+        settings = settings.updated(patch)
+    return settings
+
+
+def input_(**fields: Any) -> dict[str, Any]:
+    return {"audio": {"input": fields}}
+
+
+def test_what_is_absent_stays() -> None:
+    settings = updated(
+        {"type": "realtime", "instructions": "Be brief.", "max_output_tokens": 100},
+        input_(turn_detection={"type": "server_vad", "silence_duration_ms": 900}),
+        input_(turn_detection={"threshold": 0.6}),
+        input_(format={"type": "audio/pcm", "rate": 16_000}),
+    )
+    assert settings.instructions == "Be brief."
+    assert settings.max_output_tokens == 100
+    assert settings.turn_detection is not None
+    assert settings.turn_detection.silence_duration_ms == 900
+    assert settings.turn_detection.threshold == 0.6
+    assert settings.audio.input.format.rate == 16_000
+
+
+def test_null_and_empty_clear() -> None:
+    settings = updated(
+        {"instructions": "Be brief.", "max_output_tokens": 100, "tools": [{"type": "function"}]},
+        {"instructions": None, "max_output_tokens": None, "tools": []},
+    )
+    assert settings == SessionSettings()
+    assert updated({"instructions": "x"}, {"instructions": ""}).instructions == ""
+    assert updated(input_(turn_detection=None)).turn_detection is None
+    again = updated(input_(turn_detection=None), input_(turn_detection={"type": "server_vad"}))
+    assert again == SessionSettings()
+
+
+def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
+    settings = updated(
+        {
+            "type": "realtime",
+            "model": "gpt-realtime",
+            "output_modalities": ["audio"],
+            "tracing": "auto",
+            "truncation": {"type": "retention_ratio", "retention_ratio": 0.8},
+            "audio": {
+                "input": {
+                    "noise_reduction": {"type": "near_field"},
+                    "transcription": {"model": "whisper-1"},
+                    "turn_detection": {
+                        "type": "semantic_vad",
+                        "eagerness": "low",
+                        "interrupt_response": False,
+                    },
+                },
+                "output": {"voice": "ash", "format": {"type": "audio/pcm", "rate": 24_000}},
+            },
+        }
+    )
+    assert settings.output_modalities == ["text"]
+    assert settings.audio.input.noise_reduction is None
+    assert settings.audio.input.transcription is None
+    assert settings.turn_detection is not None
+    assert settings.turn_detection.type == "server_vad"
+    assert settings.turn_detection.interrupt_response is False
+    assert "voice" not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("patch", "param", "code"),
+    [
+        ({"voice": "ash"}, "session.voice", "unknown_parameter"),
+        ({"max_output_tokens": 0}, "session.max_output_tokens", "invalid_value"),
+        ({"instructions": 5}, "session.instructions", "invalid_value"),
+        ({"type": "transcription"}, "session.type", "invalid_value"),
+        (
+            input_(format={"type": "audio/pcm", "rate": 8000}),
+            "session.audio.input.format.rate",
+            "invalid_value",
+        ),
+        (
+            input_(turn_detection={"type": "guess"}),
+            "session.audio.input.turn_detection",
+            "invalid_value",
+        ),
+        (
+            input_(turn_detection={"silence_ms": 5}),
+            "session.audio.input.turn_detection.silence_ms",
+            "unknown_parameter",
+        ),
+        (
+            input_(turn_detection={"threshold": 2}),
+            "session.audio.input.turn_detection.threshold",
+            "invalid_value",
+        ),
+        (
+            input_(turn_detection={"silence_duration_ms": -1}),
+            "session.audio.input.turn_detection.silence_duration_ms",
+            "invalid_value",
+        ),
+    ],
+)
+def test_nonsense_is_named_and_changes_nothing(
+    patch: dict[str, Any], param: str, code: str
+) -> None:
+    settings = SessionSettings()
+    with pytest.raises(ProtocolError) as caught:
+        settings.updated(patch)
+    assert (caught.value.param, caught.value.code) == (param, code)
+    assert settings == SessionSettings()

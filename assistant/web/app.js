@@ -52,8 +52,9 @@ function ended(reason) {
     dispatch({ type: "call.ended" });
     return;
   }
-  const { code, message } = reason instanceof CallError ? reason : new CallError("rejected", `${reason}`);
-  if (code === "unauthorized") sessionStorage.removeItem(KEY);
+  const { code, message } =
+    reason instanceof CallError ? reason : new CallError("rejected", String(reason));
+  if (code === "key-wrong") sessionStorage.removeItem(KEY);
   dispatch({ type: "call.failed", code, detail: message });
 }
 

@@ -13,8 +13,6 @@ const MICROPHONE_ERRORS = {
   NotReadableError: "microphone-busy",
 };
 
-const HTTP_ERRORS = { 401: "unauthorized", 503: "full" };
-
 /** Why there is no call. `code` is a key of FAILURE in words.js, `message` the server's own words. */
 export class CallError extends Error {
   constructor(code, message = "") {
@@ -66,12 +64,13 @@ async function offer(call, sdp, key) {
     throw new CallError("unreachable");
   });
   const body = await response.text();
+  if (response.status === 401) throw new CallError(key ? "key-wrong" : "key-missing");
   if (!response.ok) throw refusal(response.status, body);
   return { id: response.headers.get("Location").split("/").pop(), answer: body };
 }
 
 function refusal(status, body) {
-  const code = HTTP_ERRORS[status] ?? "rejected";
+  const code = status === 503 ? "full" : "rejected";
   try {
     return new CallError(code, JSON.parse(body).error.message);
   } catch {

@@ -52,7 +52,7 @@ function following(change) {
 }
 
 function asksForKey(failure) {
-  return failure?.code === "unauthorized";
+  return ["key-missing", "key-wrong"].includes(failure?.code);
 }
 
 function showFailure(failure) {

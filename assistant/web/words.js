@@ -37,7 +37,7 @@ export const SPEECH_MARK = {
 };
 
 /** Between the turns of one call and those of the next. */
-export const NEW_CALL = "New conversation: what was said above is not remembered";
+export const NEW_CALL = "New conversation, the above is forgotten";
 
 /** What went wrong, and what a person can do about it. */
 export const FAILURE = {
@@ -67,9 +67,13 @@ export const FAILURE = {
     title: "The server can't be reached",
     advice: "Check that it is running, then start again.",
   },
-  unauthorized: {
+  "key-missing": {
     title: "This server asks for a key",
     advice: "Enter the API key that it was started with. It is kept until this tab closes.",
+  },
+  "key-wrong": {
+    title: "The key was not accepted",
+    advice: "Enter the API key that the server was started with.",
   },
   full: {
     title: "The server can't take a call now",

@@ -85,6 +85,7 @@ element("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem(KEY, element("key").value);
   element("key").value = "";
   start();
+  element("call").focus();
 });
 
 window.addEventListener("pagehide", () => call && end());

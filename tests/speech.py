@@ -36,7 +36,7 @@ def prompt(name: str) -> Int16Array:
 
 
 def transcript(name: str) -> str:
-    """The words of `prompt(name)`; in square brackets where it is a sound and no speech."""
+    """The words of `prompt(name)`; in brackets where it is a sound or silence and no speech."""
     return _transcripts()[name]
 
 
@@ -45,7 +45,7 @@ def prompt_names() -> list[str]:
     return sorted(
         name
         for name, text in _transcripts().items()
-        if not text.startswith("[") and (PROMPTS / f"{name}.g722").exists()
+        if text[0] not in "[(" and (PROMPTS / f"{name}.g722").exists()
     )
 
 

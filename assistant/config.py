@@ -30,7 +30,7 @@ class ServerConfig(_Section):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    api_key: Annotated[str, Field(min_length=1, repr=False)] | None = None
+    api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
 

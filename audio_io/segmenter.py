@@ -160,7 +160,7 @@ class SpeechSegmenter:
 
     @property
     def position_samples(self) -> int:
-        """How much has been heard; up to 20 ms of it may not have left the resampler yet."""
+        """How much has been heard; up to 61 ms of it may not have left the resampler yet."""
         return self._buffer.end + self._dropped_samples
 
     @property

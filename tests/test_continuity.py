@@ -34,6 +34,12 @@ def test_a_steady_stream_is_never_stalled():
         assert run(arrivals, checks) == [(at, 0) for at in checks]
 
 
+def test_small_chunks_that_come_in_bursts_are_no_stall():
+    arrivals = [(at, 20) for at in range(0, 5_000, 1_000) for _ in range(50)]
+    checks = range(1, 5_000, 37)
+    assert run(arrivals, checks) == [(at, 0) for at in checks]
+
+
 def test_a_chunk_200_ms_late_is_no_stall():
     checks = [100, 219, 220]
     assert run([(0, 20), (220, 20)], checks) == [(at, 0) for at in checks]

@@ -226,7 +226,7 @@ def test_a_manual_turn_waits_for_its_commit() -> None:
 def test_the_session_ends_at_its_time() -> None:
     async def main() -> None:
         async with connected(max_session_s=60) as (client, _):
-            await client.live.closed()
+            await client.live.closed(client.sink)
             error = await client.sees("error")
             assert error["error"]["code"] == "session_expired"
             assert asyncio.get_running_loop().time() == 60

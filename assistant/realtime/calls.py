@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from assistant.config import LimitsConfig
+from assistant.errors import AssistantError
 from assistant.realtime.live import LiveSession
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.sink import EventSink, SlowClientError
@@ -58,14 +59,22 @@ class Calls:
         try:
             async with self._registry.open(patch) as live:
                 peer = WebRtcPeer()
-                sdp = await peer.answer(offer)
+                try:
+                    sdp = await peer.answer(offer)
+                except PeerError as error:
+                    answered.set_exception(error)
+                    return
+                if answered.cancelled():  # The client went before the answer was ready.
+                    await peer.close()
+                    return
                 answered.set_result((live.id, sdp))
                 await self._converse(peer, live)
-        except Exception as error:
-            if answered.done():
-                logger.exception("a call failed")
-            else:
-                answered.set_exception(error)
+        except AssistantError as error:
+            answered.set_exception(error)
+        except Exception:
+            logger.exception("a call failed")
+        finally:
+            answered.cancel()
 
     async def _converse(self, peer: Peer, live: LiveSession) -> None:
         async def send(event: str) -> None:
@@ -85,7 +94,7 @@ class Calls:
                     audio=_hear(peer, live),
                     messages=_receive(peer, live),
                     send=sink.run(),
-                    closed=live.closed(),
+                    closed=live.closed(sink),
                 )
         except* SlowClientError as slow:
             logger.warning("%s: the client %s", live.id, slow.exceptions[0])

@@ -122,9 +122,10 @@ class LiveSession:
                 await asyncio.sleep(0)
             await self._feed(samples[start : start + step], sample_rate_hz)
 
-    async def closed(self) -> None:
-        """Return when the session has ended, of itself or with its first transport."""
+    async def closed(self, sink: EventSink) -> None:
+        """Return when the session has ended and `sink` has got its last event."""
         await self._closed.wait()
+        await sink.drained()
 
     def close(self) -> None:
         """Let go of everything; called when the session's owner leaves."""

@@ -25,14 +25,23 @@ class EventSink:
         self._timeout_s = timeout_s
         self._queue: asyncio.Queue[str] = asyncio.Queue(max_events)
         self._overflowed = False
-        self.idle = True
-        """Everything put in has been handed to the transport."""
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.on_idle: Callable[[], None] = lambda: None
         """Called whenever `idle` becomes true."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything put in has been handed to the transport."""
+        return self._idle.is_set()
+
+    async def drained(self) -> None:
+        """Wait until `idle`, which `run` brings about."""
+        await self._idle.wait()
+
     def put(self, event: str) -> None:
         """Queue one event's JSON; never waits."""
-        self.idle = False
+        self._idle.clear()
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
@@ -50,5 +59,5 @@ class EventSink:
             if self._overflowed:
                 raise SlowClientError(f"let {self._queue.maxsize} events pile up")
             if self._queue.empty():
-                self.idle = True
+                self._idle.set()
                 self.on_idle()

@@ -15,8 +15,8 @@ from assistant.tasks import race
 logger = logging.getLogger(__name__)
 
 SUBPROTOCOL = "realtime"
-# Close codes of RFC 6455, section 7.4.1, and IANA's registry.
-NORMAL_CLOSURE, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1008, 1011
+# Close codes of RFC 6455, section 7.4.1.
+NORMAL_CLOSURE, POLICY_VIOLATION = 1000, 1008
 
 
 async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: LimitsConfig) -> None:
@@ -32,15 +32,14 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
     code, reason = NORMAL_CLOSURE, ""
     try:
         with live.attach(sink):
-            await race(receive=_receive(websocket, live), send=sink.run(), closed=live.closed())
-        reason = live.close_reason
+            await race(receive=_receive(websocket, live), send=sink.run(), closed=live.closed(sink))
     except* WebSocketDisconnect:
-        return
+        pass  # The client went while an event was on its way.
     except* SlowClientError as slow:
         code, reason = POLICY_VIOLATION, f"The client {slow.exceptions[0]}."
         logger.warning("%s: %s", live.id, reason)
     if websocket.client_state is WebSocketState.CONNECTED:
-        await websocket.close(code, reason)
+        await websocket.close(code, reason or live.close_reason)
 
 
 async def _receive(websocket: WebSocket, live: LiveSession) -> None:

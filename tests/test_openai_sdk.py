@@ -1,0 +1,198 @@
+"""The openai package, unmodified, in spoken conversation with the server as it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+import soxr
+from openai import AsyncOpenAI
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+
+from assistant.config import Config
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
+from tests.protocol import valid
+from tests.server import serving
+from tests.speech import join, prompt, silence
+
+pytestmark = pytest.mark.slow
+
+
+class Conversation:
+    """One client of the SDK: speaks, types, and keeps every event it gets."""
+
+    def __init__(self, connection: AsyncRealtimeConnection) -> None:
+        self._connection = connection
+        self.events: list[dict[str, Any]] = []
+
+    async def send(self, **event: Any) -> None:
+        await self._connection.send(event)  # type: ignore[arg-type]
+
+    async def says(self, samples: Int16Array, chunk_ms: int = 40) -> None:
+        """Send 16 kHz samples as the API's 24 kHz, in chunks, as fast as they are taken."""
+        sound = soxr.resample(samples, SAMPLE_RATE_HZ, 24_000)
+        step = 24 * chunk_ms
+        for start in range(0, len(sound), step):
+            audio = base64.b64encode(sound[start : start + step].tobytes()).decode()
+            await self._connection.input_audio_buffer.append(audio=audio)
+
+    async def types(self, text: str) -> None:
+        content = [{"type": "input_text", "text": text}]
+        item = {"type": "message", "role": "user", "content": content}
+        await self.send(type="conversation.item.create", item=item)
+        await self._connection.response.create()
+
+    async def sees(self, type_: str) -> dict[str, Any]:
+        """Read on until an event of that type."""
+        while True:
+            event = valid((await self._connection.recv()).to_dict())
+            self.events.append(event)
+            if event["type"] == type_:
+                return event
+
+    async def reply(self) -> str:
+        """Read on to the end of the next reply: its text."""
+        done = await self.sees("response.done")
+        (item,) = done["response"]["output"]
+        return item["content"][0]["text"]
+
+
+@asynccontextmanager
+async def conversation(config: Config | None = None, **client: Any) -> AsyncIterator[Conversation]:
+    async with serving(config) as address:
+        options = {"api_key": "none", "base_url": f"http://{address}/v1", **client}
+        async with (
+            AsyncOpenAI(websocket_base_url=f"ws://{address}/v1", **options) as sdk,
+            sdk.realtime.connect(model="any") as connection,
+        ):
+            yield Conversation(connection)
+
+
+HELLO = ["hello-world"]
+
+
+async def test_a_spoken_conversation_with_barge_in() -> None:
+    async with conversation() as client:
+        created = await client.sees("session.created")
+        assert created["session"]["output_modalities"] == ["text"]
+
+        # First turn: a person speaks, the reply streams back, and says what it is.
+        await client.says(join(silence(500), prompt("hello-world"), silence(1500)))
+        first = await client.reply()
+        assert "make run MODEL=" in first
+        started, stopped = (
+            next(e for e in client.events if e["type"].endswith(f"speech_{kind}"))
+            for kind in ("started", "stopped")
+        )
+        assert 0 <= started["audio_start_ms"] <= 500
+        length_ms = len(prompt("hello-world")) * 1000 // SAMPLE_RATE_HZ
+        assert 0 <= stopped["audio_end_ms"] - 500 - length_ms <= 400
+        deltas = [e["delta"] for e in client.events if e["type"].endswith("output_text.delta")]
+        assert len(deltas) > 10 and "".join(deltas) == first
+
+        # Second: typed, long, and interrupted by speech.
+        await client.types("count to twenty")
+        await client.sees("response.output_text.delta")
+        await client.says(join(silence(200), prompt("vm-goodbye"), silence(1500)))
+        interrupted = await client.sees("response.done")
+        assert interrupted["response"]["status"] == "cancelled"
+        assert interrupted["response"]["status_details"]["reason"] == "turn_detected"
+        heard = [e for e in client.events if e["type"] == "conversation.item.done"][-1]
+        assert heard["item"]["status"] == "incomplete"
+
+        # Third: the speech that interrupted is answered; everything is still known.
+        assert await client.reply()
+        await client.types("what did I say")
+        answer = await client.reply()
+        assert answer
+        usage = client.events[-1]["response"]["usage"]
+        assert usage["input_token_details"]["cached_tokens"] > 0
+        assert usage["input_token_details"]["audio_tokens"] > 0
+
+
+async def test_manual_turns_at_16_khz() -> None:
+    async with conversation() as client:
+        input_ = {"turn_detection": None, "format": {"type": "audio/pcm", "rate": 16_000}}
+        session = {"type": "realtime", "audio": {"input": input_}}
+        await client.send(type="session.update", session=session)
+        updated = await client.sees("session.updated")
+        assert updated["session"]["audio"]["input"]["turn_detection"] is None
+        audio = base64.b64encode(prompt("hello-world").tobytes()).decode()
+        await client.send(type="input_audio_buffer.append", audio=audio)
+        await client.send(type="input_audio_buffer.commit")
+        await client.send(type="response.create")
+        seconds = len(prompt("hello-world")) / SAMPLE_RATE_HZ
+        assert f"{seconds:.1f}" in await client.reply()
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"type": "session.create"}, "invalid_value"),
+        ({"type": "input_audio_buffer.append"}, "missing_required_parameter"),
+        ({"type": "input_audio_buffer.append", "audio": "!"}, "invalid_value"),
+        ({"type": "input_audio_buffer.append", "audio": "AAAA"}, "invalid_value"),
+        ({"type": "input_audio_buffer.commit"}, "input_audio_buffer_commit_empty"),
+        ({"type": "response.cancel"}, "response_cancel_not_active"),
+        ({"type": "session.update", "session": {"voice": 5}}, "unknown_parameter"),
+    ],
+)
+async def test_bad_input_is_answered_and_the_session_goes_on(
+    event: dict[str, Any], code: str
+) -> None:
+    async with conversation() as client:
+        await client.send(event_id="mine", **event)
+        error = (await client.sees("error"))["error"]
+        assert (error["code"], error["event_id"]) == (code, "mine")
+        await client.types("hello")
+        assert await client.reply()
+
+
+async def test_a_second_response_is_refused_while_one_runs() -> None:
+    async with conversation() as client:
+        await client.types("count to twenty")
+        await client.sees("response.created")
+        await client.send(type="response.create", event_id="mine")
+        error = (await client.sees("error"))["error"]
+        assert error["code"] == "conversation_already_has_active_response"
+        await client.send(type="response.cancel")
+        done = await client.sees("response.done")
+        assert done["response"]["status_details"]["reason"] == "client_cancelled"
+
+
+async def test_the_key_is_demanded() -> None:
+    config = Config.load(overrides={"server": {"api_key": "secret"}})
+    with pytest.raises(openai.APIConnectionError) if False else pytest.raises(Exception) as caught:
+        async with conversation(config) as client:
+            await client.sees("session.created")
+    assert "401" in str(caught.value)
+    async with conversation(config, api_key="secret") as client:
+        await client.sees("session.created")
+
+
+async def test_at_the_limit_a_session_is_refused_before_the_upgrade() -> None:
+    config = Config.load(overrides={"limits": {"max_sessions": 1}})
+    async with serving(config) as address:
+        sdk = AsyncOpenAI(api_key="none", websocket_base_url=f"ws://{address}/v1")
+        async with sdk, sdk.realtime.connect(model="any") as first:
+            await first.recv()
+            with pytest.raises(Exception, match="503"):
+                async with sdk.realtime.connect(model="any"):
+                    pass
+        async with asyncio.timeout(10), AsyncOpenAI(
+            api_key="none", websocket_base_url=f"ws://{address}/v1"
+        ) as sdk:
+            # The first has gone; its place is free as soon as the server has noticed.
+            while True:
+                try:
+                    async with sdk.realtime.connect(model="any") as again:
+                        await again.recv()
+                    return
+                except Exception as error:
+                    assert "503" in str(error)

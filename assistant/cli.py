@@ -72,10 +72,10 @@ def make_engine(config: Config) -> Engine:
 
 def run_server(config: Config, engine: Engine) -> None:
     """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
-    with _listen(config.server.host, config.server.port) as listener:
-        # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
-        with suppress(KeyboardInterrupt):
-            asyncio.run(_serve(config, engine, listener))
+    listener = _listen(config.server.host, config.server.port)
+    # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
+    with listener, suppress(KeyboardInterrupt):
+        asyncio.run(_serve(config, engine, listener))
 
 
 async def _serve(config: Config, engine: Engine, listener: socket.socket) -> None:

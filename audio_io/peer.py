@@ -11,6 +11,10 @@ from audio_io.pcm import Int16Array
 class Peer(Protocol):
     """One connection: audio and text in, text out. Each iterator is for one consumer."""
 
+    @property
+    def id(self) -> str:
+        """Unlike any other's, and not to be guessed."""
+
     def audio(self) -> AsyncIterator[tuple[Int16Array, int]]:
         """Samples, int16 (n,) or (n, channels), and their rate in Hz; ends when the peer is gone.
 

@@ -84,9 +84,10 @@ class RtcPeer:
     ) -> None:
         """`data_channel` is the label of the channel for text; None takes any."""
         self.id = id or secrets.token_urlsafe(16)
-        """Unlike any other's, and not to be guessed."""
         self.dropped_samples = 0
         """Of audio that nobody came for in time."""
+        self.taken = asyncio.Event()
+        """Set once somebody wants to hear or read what it sends."""
         self._connection = connection
         self._label = data_channel
         self._channel: RTCDataChannel | None = None
@@ -102,10 +103,12 @@ class RtcPeer:
 
     def audio(self) -> AsyncIterator[tuple[Int16Array, int]]:
         """As `Peer.audio`; samples are (n, channels), and what nobody takes in time is dropped."""
+        self.taken.set()
         return self._audio
 
     def messages(self) -> AsyncIterator[str]:
         """As `Peer.messages`; bytes that are no UTF-8 come with replacement characters."""
+        self.taken.set()
         return self._messages
 
     async def send(self, text: str) -> None:

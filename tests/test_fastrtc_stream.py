@@ -6,20 +6,20 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from rtc_client import RtcClient
 
 import audio_io.rtc_peer
 from audio_io import fastrtc_stream
 from audio_io.errors import AudioError
 from audio_io.fastrtc_stream import FastRtcCalls, fastrtc_available, mount_fastrtc
 from audio_io.peer import Peer
+from tests.rtc_client import RtcClient
 
 pytestmark = pytest.mark.skipif(
     not fastrtc_available(), reason="pip install 'streaming-voice-assistant[fastrtc]'"
@@ -38,6 +38,7 @@ class Server:
     peers: list[Peer] = field(default_factory=list)
     served: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     """Released once for each connection that has been served to its end."""
+    full: bool = False
 
     async def post(self, **body: object) -> httpx.Response:
         return await self.web.post("/webrtc/offer", json=body)
@@ -62,11 +63,12 @@ async def serving(max_connections: int = 2) -> AsyncIterator[Server]:
     async def serve(peer: Peer) -> None:
         server.peers.append(peer)
         try:
-            with suppress(ConnectionError):
-                async for message in peer.messages():
-                    if message == "fail":
-                        raise RuntimeError("asked to")
-                    await peer.send(f"echo {message}")
+            if server.full:
+                raise ConnectionRefusedError("No session is free.")
+            async for message in peer.messages():
+                if message == "fail":
+                    raise RuntimeError("asked to")
+                await peer.send(f"echo {message}")
         finally:
             server.served.release()
 
@@ -86,7 +88,7 @@ async def test_audio_and_text_go_both_ways() -> None:
     async with serving() as server:
         client = RtcClient(data_channel="text", lost={10})
         answer = await server.connect(client)
-        assert answer["type"] == "answer" and len(answer["call_id"]) > 20
+        assert (answer["type"], answer["call_id"]) == ("answer", server.peers[0].id)
         client.send("hello")
         # Nothing comes before it: FastRTC's own echo is gone.
         assert await client.messages.get() == "echo hello"
@@ -166,6 +168,19 @@ async def test_the_limit_and_a_known_id_are_refused_until_the_other_call_ends() 
         await second.close()
 
 
+async def test_whoever_serves_may_refuse() -> None:
+    async with serving() as server:
+        server.full = True
+        client = RtcClient(data_channel="text")
+        response = await server.post(sdp=await client.offer(), type="offer", webrtc_id="me")
+        await client.close()
+        assert (response.status_code, response.json()) == (
+            503,
+            {"status": "failed", "meta": {"error": "No session is free."}},
+        )
+        assert server.holds_nothing()
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [({"data_channel": None}, "no data channel"), ({"more_audio": True}, "more than one section")],
@@ -186,19 +201,24 @@ async def test_an_offer_that_fastrtc_cannot_serve_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "status", "error"),
     [
-        ({"type": "offer", "webrtc_id": "me", "sdp": "hello"}, 400),
-        ({"type": "offer", "webrtc_id": "me"}, 400),
-        ({"type": "offer", "sdp": "hello"}, 422),
-        ({"type": "answer", "webrtc_id": "me", "sdp": "hello"}, 422),
-        ({"type": "ice-candidate", "webrtc_id": "me", "candidate": {"candidate": ""}}, 404),
-        ({"type": "ice-candidate", "webrtc_id": "me"}, 404),
+        ('{"type": "offer", "webrtc_id": "me", "sdp": "hello"}', 400, "This is no SDP offer"),
+        ('{"type": "offer", "webrtc_id": "me"}', 400, "This is no SDP offer"),
+        ('{"type": "offer", "sdp": "hello"}', 400, "webrtc_id: Field required"),
+        ('{"type": "answer", "webrtc_id": "me"}', 400, "type: Input should be 'offer' or"),
+        ('{"type": "ice-candidate", "webrtc_id": "me"}', 404, "unknown_connection"),
+        ("v=0", 400, "Invalid JSON"),
+        ("", 400, "Invalid JSON"),
+        ("x" * 200_000, 400, "Send at most 131072 bytes"),
     ],
 )
-async def test_a_body_that_is_no_offer_is_refused(body: dict[str, object], status: int) -> None:
+async def test_a_body_that_is_no_offer_is_refused(body: str, status: int, error: str) -> None:
     async with serving() as server:
-        assert (await server.post(**body)).status_code == status
+        response = await server.web.post("/webrtc/offer", content=body)
+        assert response.status_code == status
+        assert response.json()["status"] == "failed"
+        assert response.json()["meta"]["error"].startswith(error)
 
 
 async def test_an_offer_that_breaks_in_fastrtc_is_refused_and_leaves_nothing() -> None:

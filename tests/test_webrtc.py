@@ -12,18 +12,18 @@ import aioice.ice
 import numpy as np
 import pytest
 import soxr
-import speech
 from aiortc import RTCDataChannel, RTCRtpSender
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from av import AudioFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtc_client import RtcClient
 
 import audio_io.rtc_peer
 from audio_io.errors import PeerError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.webrtc import MAX_SDP_CHARS, WebRtcPeer
+from tests.rtc_client import RtcClient
+from tests.speech import prompt
 
 OPUS_RATE_HZ = 48_000
 FRAME = OPUS_RATE_HZ // 50
@@ -76,7 +76,7 @@ def similarity(received: Int16Array, sent: Int16Array) -> float:
 
 
 async def test_speech_arrives_as_it_was_spoken() -> None:
-    spoken = speech.prompt("hello-world")
+    spoken = prompt("hello-world")
     async with call() as (peer, client):
         await client.say(np.concatenate([spoken, tone(200) * 0]))
         received = np.concatenate(await heard(peer, client.packets_sent))

@@ -15,6 +15,10 @@ class Peer(Protocol):
     def id(self) -> str:
         """Unlike any other's, and not to be guessed."""
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether there is, or will be, a channel for `send`."""
+
     def audio(self) -> AsyncIterator[tuple[Int16Array, int]]:
         """Samples, int16 (n,) or (n, channels), and their rate in Hz; ends when the peer is gone.
 

@@ -101,6 +101,11 @@ class RtcPeer:
         self._deadline: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
+    @property
+    def takes_text(self) -> bool:
+        """As `Peer.takes_text`: whether the offer had a data channel."""
+        return self._channel_offered
+
     def audio(self) -> AsyncIterator[tuple[Int16Array, int]]:
         """As `Peer.audio`; samples are (n, channels), and what nobody takes in time is dropped."""
         self.taken.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from assistant.config import LimitsConfig
@@ -44,12 +44,15 @@ class Calls:
         return await answered
 
     async def serve(self, peer: Peer) -> None:
-        """Hold a conversation with a peer that has been answered elsewhere, until it is gone."""
+        """Hold a conversation with a peer that is answered elsewhere, until it is gone.
+
+        Raises ConnectionRefusedError where there is no place for another.
+        """
         try:
             async with self._registry.open(session_id=peer.id) as live:
                 await self._converse(peer, live)
         except AssistantError as error:
-            logger.warning("call %s: refused: %s", peer.id, error)
+            raise ConnectionRefusedError(str(error)) from error
 
     def close(self) -> None:
         """Hang up on everyone."""
@@ -92,7 +95,8 @@ class Calls:
             timeout_s=self._limits.send_timeout_s,
         )
         try:
-            with live.attach(sink):
+            # Text that nobody takes is not delivered: a caller without a data channel reads beside.
+            with live.attach(sink) if peer.takes_text else nullcontext():
                 await race(
                     audio=_hear(peer, live),
                     messages=_receive(peer, live),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -39,7 +41,10 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
         code, reason = POLICY_VIOLATION, f"The client {slow.exceptions[0]}."
         logger.warning("%s: %s", live.id, reason)
     if websocket.client_state is WebSocketState.CONNECTED:
-        await websocket.close(code, reason or live.close_reason)
+        # Who takes nothing takes no farewell either.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.send_timeout_s):
+                await websocket.close(code, reason or live.close_reason)
 
 
 async def _receive(websocket: WebSocket, live: LiveSession) -> None:

@@ -1,0 +1,157 @@
+"""The server as it is run: pages, refusals, odd messages, and clients that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.typing import Subprotocol
+
+from assistant.config import Config
+from tests.protocol import valid
+from tests.scripted_engine import ScriptedModel
+from tests.server import serving
+
+pytestmark = pytest.mark.slow
+
+KEYED = Config.load(overrides={"server": {"api_key": "secret"}})
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[str]:
+    async with serving(engine=ScriptedModel()) as address:
+        yield address
+
+
+async def sees(websocket: ClientConnection, type_: str) -> dict[str, Any]:
+    while True:
+        event = valid(json.loads(await websocket.recv()))
+        if event["type"] == type_:
+            return event
+
+
+async def settle(address: str, sessions: int) -> None:
+    """Wait until so many sessions are open."""
+    async with httpx.AsyncClient() as http, asyncio.timeout(10):
+        while True:
+            metrics = (await http.get(f"http://{address}/metrics")).text
+            if f"assistant_sessions {sessions}.0" in metrics:
+                return
+
+
+async def test_the_page_its_parts_and_health(address: str) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+        page = await http.get("/")
+        assert page.status_code == 200 and "<title>" in page.text
+        script = await http.get("/web/app.js")
+        assert script.headers["content-type"].startswith("text/javascript")
+        for response in (page, script):
+            assert "default-src 'self'" in response.headers["content-security-policy"]
+            assert response.headers["x-content-type-options"] == "nosniff"
+        assert (await http.get("/health")).json() == {"status": "ok", "model": "scripted"}
+        assert (await http.get("/web/../server.py")).status_code == 404
+        assert (await http.get("/docs")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "status", "code"),
+    [
+        ({"origin": "https://evil.example"}, "", 403, "origin_not_allowed"),
+        ({}, "?call_id=sess_x", 404, "call_not_found"),
+    ],
+)
+async def test_refusals_come_before_the_upgrade_and_say_why(
+    address: str, headers: dict[str, str], query: str, status: int, code: str
+) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(f"ws://{address}/v1/realtime{query}", additional_headers=headers):
+            pass
+    response = caught.value.response
+    assert response.status_code == status
+    assert json.loads(response.body or b"")["error"]["code"] == code
+
+
+async def test_browsers_bring_their_key_as_a_subprotocol_and_it_is_never_echoed() -> None:
+    async with serving(KEYED, ScriptedModel()) as address:
+        subprotocols = [
+            Subprotocol("realtime"),
+            Subprotocol("openai-insecure-api-key.secret"),
+        ]
+        url = f"ws://{address}/v1/realtime"
+        async with connect(url, subprotocols=subprotocols) as websocket:
+            assert websocket.subprotocol == "realtime"
+            await sees(websocket, "session.created")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("hello", "invalid_json"),
+        ("", "invalid_json"),
+        (b"\x00\xff", "invalid_json"),
+        ("[" * 4000, "invalid_json"),
+        ('{"type": "x"}', "invalid_value"),
+        (
+            '{"type": "input_audio_buffer.append", "audio": "%s"}' % ("A" * 5000),
+            "message_too_large",
+        ),
+    ],
+)
+async def test_odd_messages_are_answered_and_the_session_goes_on(
+    message: str | bytes, code: str
+) -> None:
+    config = Config.load(overrides={"limits": {"max_message_bytes": 4096}})
+    async with (
+        serving(config, ScriptedModel()) as address,
+        connect(f"ws://{address}/v1/realtime") as websocket,
+    ):
+        await websocket.send(message)
+        error = await sees(websocket, "error")
+        assert error["error"]["code"] == code
+        await websocket.send(b'{"type": "session.update", "session": {}}')
+        await sees(websocket, "session.updated")
+
+
+async def test_a_message_far_over_the_limit_closes_the_connection(address: str) -> None:
+    async with connect(f"ws://{address}/v1/realtime") as websocket:
+        with pytest.raises(ConnectionClosedError) as caught:
+            await websocket.send("x" * (17 * 2**20))
+            await sees(websocket, "error")
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
+
+
+async def test_a_client_that_vanishes_frees_its_session(address: str) -> None:
+    async with connect(f"ws://{address}/v1/realtime") as websocket:
+        await sees(websocket, "session.created")
+        await settle(address, 1)
+        websocket.transport.abort()
+    await settle(address, 0)
+
+
+async def test_a_client_that_does_not_read_is_given_up() -> None:
+    limits = {"max_pending_events": 16, "send_timeout_s": 0.1}
+    config = Config.load(overrides={"limits": limits})
+    async with (
+        serving(config, ScriptedModel()) as address,
+        connect(f"ws://{address}/v1/realtime", max_queue=1) as websocket,
+    ):
+        await sees(websocket, "session.created")
+        content = [{"type": "input_text", "text": "x" * 500_000}]
+        item = {"type": "message", "role": "user", "content": content}
+        message = json.dumps({"type": "conversation.item.create", "item": item})
+
+        async def send_on() -> None:
+            # Each is answered by two events as large, which nobody reads.
+            while True:
+                await websocket.send(message)
+
+        sending = asyncio.create_task(send_on())
+        await settle(address, 0)
+        sending.cancel()
+        websocket.transport.abort()

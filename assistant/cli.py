@@ -72,7 +72,7 @@ def make_engine(config: Config) -> Engine:
 
 def run_server(config: Config, engine: Engine) -> None:
     """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
-    listener = _listen(config.server.host, config.server.port)
+    listener = listen(config.server.host, config.server.port)
     # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
     with listener, suppress(KeyboardInterrupt):
         asyncio.run(_serve(config, engine, listener))
@@ -105,16 +105,21 @@ def make_server(config: Config, engine: Engine) -> uvicorn.Server:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that connections arrive at. Raises ConfigError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"can't listen on {host}, port {port}: {reason}. Is another program using it? "
             "Choose another with --port."
         ) from error
+    # Inherited by connections; asyncio doesn't set it where a listener names no protocol, and then
+    # the first token waits 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def main() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from assistant.cli import make_server
+from assistant.cli import listen, make_server
 from assistant.config import Config
 from assistant.engines.embedded import EmbeddedEngine
 from assistant.engines.engine import Engine
@@ -18,7 +17,7 @@ async def serving(config: Config | None = None, engine: Engine | None = None) ->
     """A server on a free port of 127.0.0.1; yields `127.0.0.1:PORT`."""
     config = config or Config()
     engine = engine or EmbeddedEngine(config.model.embedded)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     await engine.start()
     server = make_server(config, engine)
     task = asyncio.create_task(server.serve(sockets=[listener]))

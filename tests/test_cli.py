@@ -12,6 +12,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from assistant.cli import listen
+
 ASSISTANT = [sys.executable, "-m", "assistant.cli"]
 
 
@@ -19,6 +21,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*ASSISTANT, *arguments], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def test_small_messages_do_not_wait_for_acknowledgements() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()):
+            connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.slow

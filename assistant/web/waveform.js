@@ -38,7 +38,8 @@ export function strokes(levels) {
 function path(heights) {
   return heights
     .map((height, index) => {
-      const length = LOWEST + height * (HEIGHT - 2 * LOWEST);
+      // Squared, so that syllables stand out: levels are logarithmic, and speech is mostly loud.
+      const length = LOWEST + height ** 2 * (HEIGHT - 2 * LOWEST);
       return `M${(index + 0.5) * STROKE_STEP} ${(HEIGHT - length) / 2}v${length}`;
     })
     .join("");

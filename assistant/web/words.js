@@ -117,5 +117,5 @@ export function announcement(before, after) {
   if (after.phase !== before.phase) return ACTIVITY[after.phase] ?? ACTIVITY.listening;
   if (before.response === null || after.response !== null) return null;
   const reply = after.turns.findLast((turn) => turn.id === before.response);
-  return [reply.text, REPLY_MARK[reply.status]].filter(Boolean).join(". ");
+  return [reply.text, REPLY_MARK[reply.status]].filter(Boolean).join("\n");
 }

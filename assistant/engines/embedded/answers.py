@@ -12,6 +12,7 @@ from typing import assert_never
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.embedded.hearing import Heard
 from assistant.engines.embedded.requests import (
+    HIGHEST_COUNT,
     Count,
     Date,
     Echo,
@@ -22,6 +23,7 @@ from assistant.engines.embedded.requests import (
     Request,
     Sum,
     Time,
+    in_words,
     understand,
 )
 from assistant.engines.embedded.sound import Sound
@@ -36,7 +38,6 @@ ABILITIES = (
 )
 COUNT_PAUSE_S = 0.5
 """Between two numbers: slow enough to be interrupted by speaking."""
-HIGHEST_COUNT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def _request(turn: Message, heard: Mapping[str, Heard]) -> Request | None:
         return understand(typed)
     if len(audios) != 1 or typed:
         return None
-    words = heard[audios[0].digest].words
-    return understand(words.request) if words and words.request else None
+    request = heard[audios[0].digest].request
+    return understand(request) if request else None
 
 
 def _reply(
@@ -121,8 +122,8 @@ def _reply(
 def _counting(to: int) -> Iterator[Piece]:
     for number in range(1, to + 1):
         end = "." if number == to else ","
-        text = f"{number}{end}" if number == 1 else f" {number}{end}"
-        yield Piece(text, pause_s=0.0 if number == 1 else COUNT_PAUSE_S)
+        word = in_words(number).capitalize() if number == 1 else f" {in_words(number)}"
+        yield Piece(word + end, pause_s=0.0 if number == 1 else COUNT_PAUSE_S)
 
 
 def _quoted(turn: Message, heard: Mapping[str, Heard]) -> str:
@@ -131,11 +132,10 @@ def _quoted(turn: Message, heard: Mapping[str, Heard]) -> str:
     for part in turn.parts:
         if isinstance(part, AudioPart):
             known = heard[part.digest]
-            words = known.words
-            if words and words.request:
-                said.append(f"you said: \u201c{words.request}\u201d")
-            elif words and words.transcript:
-                said.append(f"you said (rough transcript): \u201c{words.transcript}\u201d")
+            if known.request:
+                said.append(f"you said: \u201c{known.request}\u201d")
+            elif known.transcript:
+                said.append(f"you said (rough transcript): \u201c{known.transcript}\u201d")
             else:
                 said.append(f"you spoke for {known.sound.duration_s:.1f} seconds")
     return "; ".join(said) + "."
@@ -147,7 +147,7 @@ def _description(turn: Message, heard: Mapping[str, Heard]) -> str:
     if not audios:
         return f"I didn't understand that. {ABILITIES}"
     sentences = [_sound(known.sound) for known in audios]
-    transcript = " ".join(known.words.transcript for known in audios if known.words)
+    transcript = " ".join(known.transcript for known in audios if known.transcript)
     if transcript:
         sentences.append(f"Rough transcript: \u201c{transcript}\u201d")
     return " ".join(sentences)

@@ -6,18 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from assistant.engines.embedded.hearing import Ears, Recognizer
+from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.session import EmbeddedSession
 from assistant.engines.embedded.settings import EmbeddedSettings
+from assistant.engines.embedded.words import RecognizerProcess, Words, installed
 from assistant.engines.engine import EngineInfo
 
 CONTEXT_TOKENS = 65_536
 """Of its own making: half an hour of audio, and what is said to it."""
-
-
-def no_words() -> Recognizer | None:
-    """The recogniser of a machine that has none."""
-    return None
 
 
 class EmbeddedEngine:
@@ -25,27 +21,30 @@ class EmbeddedEngine:
 
     def __init__(
         self,
-        settings: EmbeddedSettings = EmbeddedSettings(),  # noqa: B008  frozen
+        settings: EmbeddedSettings | None = None,
         *,
-        load_recognizer: Callable[[], Recognizer | None] = no_words,
+        words: Words | None = None,
         now: Callable[[], datetime] = datetime.now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`words`: what recognises speech; the settings decide where it isn't given."""
         self.info = EngineInfo(
             model="embedded",
             context_tokens=CONTEXT_TOKENS,
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )
-        self._settings = settings
-        self._ears = Ears(load_recognizer)
+        self._settings = settings or EmbeddedSettings()
+        if words is None and self._settings.words == "auto" and installed():
+            words = RecognizerProcess()
+        self._ears = Ears(words)
         self._now = now
         self._sleep = sleep
 
     async def start(self) -> None:
-        await self._ears.open()
+        await self._ears.start()
 
     async def open_session(self) -> EmbeddedSession:
         return EmbeddedSession(self._ears, self._settings, self._now, self._sleep)
 
     async def close(self) -> None:
-        self._ears.close()
+        await self._ears.close()

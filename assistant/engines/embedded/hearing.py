@@ -1,29 +1,17 @@
-"""What was heard in each audio: measured and recognised once, in a thread of its own."""
+"""What was heard in each audio: measured and recognised once, off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from assistant.conversation import AudioPart
 from assistant.engines.embedded.sound import Sound, measure
-from audio_io.pcm import Int16Array
+from assistant.engines.embedded.words import Words
 
 MAX_REMEMBERED = 1024
-"""Audios whose measures are kept, a few hundred bytes each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What a recogniser made of an audio."""
-
-    request: str | None
-    """The words of a request that it is sure of."""
-    transcript: str
-    """Its best guess at any words; rough."""
+"""Audios of which is remembered what was heard, a few hundred bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,48 +19,43 @@ class Heard:
     """All that is known of one audio."""
 
     sound: Sound
-    words: Words | None
-    """None where no recogniser is installed, or there is no voice to recognise."""
-
-
-Recognizer = Callable[[Int16Array], Words]
+    request: str | None = None
+    """The words of a request, where the recogniser is sure of one."""
+    transcript: str = ""
+    """Otherwise its best guess at any words: rough. Empty without a recogniser or a voice."""
 
 
 class Ears:
-    """Listens to audios one at a time, off the event loop, and remembers what it heard.
+    """Listens to audios, and remembers what it heard."""
 
-    A recogniser is one decoder, which only one thread may use.
-    """
-
-    def __init__(self, load_recognizer: Callable[[], Recognizer | None]) -> None:
-        self._load_recognizer = load_recognizer
-        self._recognize: Recognizer | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ears")
+    def __init__(self, words: Words | None) -> None:
+        """`words`: None where no recogniser is installed."""
+        self._words = words
         self._heard: OrderedDict[str, Heard] = OrderedDict()
 
-    async def open(self) -> None:
-        """Load the recogniser, which takes half a second."""
-        loop = asyncio.get_running_loop()
-        self._recognize = await loop.run_in_executor(self._thread, self._load_recognizer)
+    async def start(self) -> None:
+        """Load the recogniser. Raises EngineError."""
+        if self._words:
+            await self._words.start()
 
     async def hear(self, audio: AudioPart) -> Heard:
-        """What is in `audio`. Cancelling waits for nothing; the result is then remembered."""
+        """What is in `audio`. Raises EngineError; cancel it to abandon the work."""
         heard = self._heard.get(audio.digest)
         if heard is None:
-            loop = asyncio.get_running_loop()
-            heard = await loop.run_in_executor(self._thread, self._listen, audio)
+            heard = self._heard[audio.digest] = await self._listen(audio)
+            while len(self._heard) > MAX_REMEMBERED:
+                self._heard.popitem(last=False)
         self._heard.move_to_end(audio.digest)
         return heard
 
-    def close(self) -> None:
-        """End the thread; what still waits for it is not done."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        if self._words:
+            await self._words.close()
 
-    def _listen(self, audio: AudioPart) -> Heard:
-        sound = measure(audio.samples)
-        has_voice = sound.pitch_hz is not None
-        words = self._recognize(audio.samples) if self._recognize and has_voice else None
-        heard = self._heard[audio.digest] = Heard(sound, words)
-        while len(self._heard) > MAX_REMEMBERED:
-            self._heard.popitem(last=False)
-        return heard
+    async def _listen(self, audio: AudioPart) -> Heard:
+        sound = await asyncio.to_thread(measure, audio.samples)
+        if self._words is None or sound.pitch_hz is None:
+            return Heard(sound)
+        if request := await self._words.request(audio.samples):
+            return Heard(sound, request)
+        return Heard(sound, transcript=await self._words.transcript(audio.samples))

@@ -130,6 +130,16 @@ def understand(text: str) -> Request | None:
     return None
 
 
+def in_words(number: int) -> str:
+    """A number from 0 to 100 as it is spoken."""
+    if number < 20:
+        return (ONES + TEENS)[number]
+    if number == 100:
+        return "one hundred"
+    tens, ones = divmod(number, 10)
+    return TENS[tens - 2] + (f"-{ONES[ones]}" if ones else "")
+
+
 def jsgf() -> str:
     """The grammar of spoken requests."""
     numbers = {

@@ -92,6 +92,13 @@ def measure(samples: Int16Array) -> Sound:
     )
 
 
+def foreground_dbfs(samples: Int16Array) -> float:
+    """The level that `measure` gives for `samples`, and nothing else."""
+    levels = _levels_dbfs(to_float32(samples))
+    active, _ = _foreground(levels)
+    return _mean_dbfs(levels[active])
+
+
 def _levels_dbfs(audio: NDArray[np.float32]) -> _Levels:
     """RMS level of every frame: float64 (hops,)."""
     energy = np.concatenate(([0.0], np.cumsum(np.square(audio, dtype=np.float64))))

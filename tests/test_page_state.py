@@ -261,7 +261,7 @@ async def test_a_screen_reader_hears_of_calls_and_of_whole_replies(page: Page) -
         "Waiting for the microphone",
         "Connecting",
         "Listening",
-        "Hello, <b>you</b>. You interrupted",
+        "Hello, <b>you</b>\nYou interrupted",
         "The call has ended",
     ]
 

@@ -120,6 +120,8 @@ def _reply(
 
 
 def _counting(to: int) -> Iterator[Piece]:
+    if to == 0:
+        yield from pieces("I can count from one to a hundred.")
     for number in range(1, to + 1):
         end = "." if number == to else ","
         word = in_words(number).capitalize() if number == 1 else f" {in_words(number)}"

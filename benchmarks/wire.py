@@ -2,10 +2,11 @@
 
     python -m benchmarks.wire [--turns 200]
 
-Each turn says the same length of new audio to two sessions of the embedded engine: one behind the
-server (a process of its own, loopback websocket, the openai package's event shapes), one called
-directly. The audio has been sent before the clock starts, as it would have been while the person
-was still speaking. The difference, turn by turn, is what the server and the wire cost.
+Each turn says the same new audio to two sessions of the embedded engine, without speech
+recognition, whose time would drown the rest: one behind the server (a process of its own, loopback
+websocket), one called directly. The audio has been sent before the clock starts, as it would have
+been while the person was still speaking. The difference, turn by turn, is what the server and the
+wire cost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import json
 import re
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 
@@ -24,7 +26,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from assistant.conversation import AudioPart, Message, Prompt
-from assistant.engines.embedded import EmbeddedEngine
+from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import ModelSession, ReplyOptions, Text
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from benchmarks.machine import machine, median_and_p95
@@ -84,13 +86,18 @@ async def in_process(session: ModelSession, said: list[Message], samples: Int16A
 @contextlib.asynccontextmanager
 async def server() -> AsyncIterator[str]:
     """The server in a process of its own; yields its address."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "assistant.cli", "serve", "--port", "0"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+        config.write("model: {embedded: {words: false}}")
+        config.flush()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "assistant.cli", "serve"),
+            *("--port", "0", "--config", config.name),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
+    try:
         match = re.search(r"http://(\S+:\d+)", line)
         if match is None:
             raise RuntimeError(f"the server did not start: {line!r}")
@@ -103,7 +110,7 @@ async def server() -> AsyncIterator[str]:
 async def measure(turns: int) -> tuple[list[float], list[float]]:
     """ms per turn, over the wire and in process; the two take turns, so that both meet the same
     moods of the machine."""
-    engine = EmbeddedEngine()
+    engine = EmbeddedEngine(EmbeddedSettings(words=False))
     await engine.start()
     session = await engine.open_session()
     said: list[Message] = []

@@ -34,7 +34,7 @@ class EmbeddedEngine:
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )
         self._settings = settings or EmbeddedSettings()
-        if words is None and self._settings.words == "auto" and installed():
+        if words is None and self._settings.words and installed():
             words = RecognizerProcess()
         self._ears = Ears(words)
         self._now = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +12,7 @@ class EmbeddedSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    words: Literal["auto", "off"] = "auto"
+    words: bool = True
     """Recognise speech where pocketsphinx (the extra `words`) is installed."""
     tokens_per_s: Annotated[float, Field(gt=0, le=10_000)] = 25.0
     """Pace of a reply: that of a 7B model on a laptop's GPU, and about as fast as people read."""

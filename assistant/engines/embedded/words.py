@@ -62,7 +62,7 @@ class RecognizerProcess:
             if not await _stdout(self._process).readline():
                 raise EngineError(
                     f"The speech recogniser didn't start ({await _ending(self._process)}). "
-                    "Reinstall pocketsphinx, or set model.embedded.words to off."
+                    "Reinstall pocketsphinx, or set model.embedded.words to false."
                 )
             self._reader = asyncio.create_task(self._read(self._process), name="recogniser")
 

@@ -10,6 +10,10 @@ ARGS ?=
 
 .PHONY: run test lint bench clean
 
+ifdef MODEL
+$(error This version has the embedded engine alone; the engine that loads $(MODEL) comes next)
+endif
+
 run: $(VENV)/.installed-words
 	$(BIN)/assistant serve --config config.yaml $(ARGS)
 

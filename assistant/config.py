@@ -30,7 +30,8 @@ class ServerConfig(_Section):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
+    # As a subprotocol, which is how browsers send it, a key can have no other characters.
+    api_key: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._~+-]+$", repr=False)] = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
 

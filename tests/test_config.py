@@ -45,6 +45,7 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("server: {port: 70000}\nturns: {speculate: 7}", ["server.port", "turns.speculate"]),
         ("- a list", ["sections of keys and values"]),
         ("a: [", ["not valid YAML"]),
+        ("server: {api_key: 'open sesame'}", ["server.api_key", "pattern"]),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
     ],
 )

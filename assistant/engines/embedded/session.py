@@ -69,16 +69,13 @@ class EmbeddedSession:
         return _total(_tokens(prompt))
 
     async def prefill(self, prompt: Prompt) -> PrefillReport:
-        report, _ = await (await self._begin(self._take_in(prompt)))
+        report, _ = await (await self._begin(lambda: self._take_in(prompt)))
         return report
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> EmbeddedReply:
-        def begin(work: Coroutine[Any, Any, None]) -> Awaitable[asyncio.Task[None]]:
-            return self._begin_beside(work) if side else self._begin(work)
-
         return EmbeddedReply(
             lambda reply: self._answer(reply, prompt, options, keep=not side),
-            begin,
+            self._begin_beside if side else self._begin,
             committed=not options.speculative,
         )
 
@@ -90,7 +87,7 @@ class EmbeddedSession:
         if running:
             await asyncio.wait(running)
 
-    async def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    async def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """Make `work` the main operation, once the unfinished one is cancelled."""
         async with self._taking_over:
             if self._main is not None and not self._main.done():
@@ -100,17 +97,16 @@ class EmbeddedSession:
             self._main = task
             return task
 
-    async def _begin_beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    async def _begin_beside(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         task = self._task(work)
         self._side.add(task)
         task.add_done_callback(self._side.discard)
         return task
 
-    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _task(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         if self._closed:
-            work.close()
             raise EngineError("The session is closed.")
-        return asyncio.create_task(work, name="embedded engine")
+        return asyncio.create_task(work(), name="embedded engine")
 
     async def _take_in(
         self, prompt: Prompt, *, keep: bool = True
@@ -173,7 +169,7 @@ class EmbeddedReply:
     def __init__(
         self,
         work: Callable[[EmbeddedReply], Coroutine[Any, Any, None]],
-        begin: Callable[[Coroutine[Any, Any, None]], Awaitable[asyncio.Task[None]]],
+        begin: Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[asyncio.Task[None]]],
         *,
         committed: bool,
     ) -> None:
@@ -189,7 +185,7 @@ class EmbeddedReply:
     async def __aiter__(self) -> AsyncIterator[ReplyEvent]:
         if self._cancelled:
             return
-        self._task = await self._begin(self._work(self))
+        self._task = await self._begin(lambda: self._work(self))
         self._task.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
             while (event := await self._events.get()) is not None and not self._cancelled:

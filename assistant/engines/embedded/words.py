@@ -54,17 +54,23 @@ class RecognizerProcess:
         async with self._starting:
             if self._reader and not self._reader.done():
                 return
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", RECOGNIZER),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
-            if not await _stdout(self._process).readline():
+            try:
+                ready = await _stdout(process).readline()
+            except asyncio.CancelledError:
+                process.kill()
+                raise
+            if not ready:
                 raise EngineError(
-                    f"The speech recogniser didn't start ({await _ending(self._process)}). "
-                    "Reinstall pocketsphinx, or set model.embedded.words to false."
+                    f"The speech recogniser didn't start ({await _ending(process)}). "
+                    "Reinstall pocketsphinx, or set model.embedded.words to off."
                 )
-            self._reader = asyncio.create_task(self._read(self._process), name="recogniser")
+            self._process = process
+            self._reader = asyncio.create_task(self._read(process), name="recogniser")
 
     async def request(self, samples: Int16Array) -> str | None:
         return await self._do(JobKind.REQUEST, samples)
@@ -96,7 +102,8 @@ class RecognizerProcess:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         while line := await _stdout(process).readline():
             result = orjson.loads(line)
-            if waiting := self._waiting.pop(result["id"], None):
+            waiting = self._waiting.pop(result["id"], None)
+            if waiting and not waiting.done():  # done: cancelled this very moment
                 if "error" in result:
                     waiting.set_exception(EngineError(f"Speech recognition: {result['error']}"))
                 else:
@@ -104,7 +111,8 @@ class RecognizerProcess:
         error = EngineError(f"The speech recogniser stopped ({await _ending(process)}).")
         waiting_for, self._waiting = self._waiting, {}
         for waiting in waiting_for.values():
-            waiting.set_exception(error)
+            if not waiting.done():
+                waiting.set_exception(error)
 
 
 def _stdin(process: asyncio.subprocess.Process) -> asyncio.StreamWriter:

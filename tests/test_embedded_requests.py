@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from difflib import SequenceMatcher
 from random import Random
 
 import pytest
@@ -80,8 +82,22 @@ async def test_fewer_than_one_in_five_prompts_is_taken_for_a_request_it_is_not(
     assert len(wrong) / len(tried) < 0.2
 
 
-async def test_a_transcript(words: RecognizerProcess) -> None:
-    assert await words.transcript(said("vm-goodbye")) == "good-bye"
+async def test_a_transcript_has_most_words_of_a_sentence(words: RecognizerProcess) -> None:
+    sentences = [
+        "conf-kicked",
+        "vm-nobox",
+        "pls-hold-while-try",
+        "vm-msgforwarded",
+        "queue-thankyou",
+    ]
+    found = total = 0
+    for name in sentences:
+        said_ = re.findall(r"[a-z']+", transcript(name).lower())
+        heard = (await words.transcript(said(name))).split()
+        matches = SequenceMatcher(None, said_, heard).get_matching_blocks()
+        found += sum(match.size for match in matches)
+        total += len(said_)
+    assert found / total >= 0.6
 
 
 async def test_a_cancelled_job_leaves_the_next_one_alone(words: RecognizerProcess) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from assistant.conversation import AudioPart, Message, Part, Prompt, Role, TextPart
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
-from assistant.engines.embedded.answers import ABILITIES, INTRODUCTION, pieces
+from assistant.engines.embedded.answers import ABILITIES, INTRODUCTION, WORDLESS, pieces
 from assistant.engines.embedded.session import EmbeddedReply, EmbeddedSession
 from assistant.engines.engine import (
     Finished,
@@ -24,6 +24,7 @@ from assistant.engines.engine import (
 )
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
+from tests.speech import join, noise_floor, silence
 
 NOON = datetime(2026, 11, 21, 12, 0)
 
@@ -35,6 +36,8 @@ class StubWords:
         self.requests: dict[int, str] = {}
         self.fails = False
         self.asked = 0
+        self.written = asyncio.Event()
+        self.written.set()
 
     async def start(self) -> None: ...
 
@@ -47,6 +50,7 @@ class StubWords:
         return self.requests.get(len(samples))
 
     async def transcript(self, samples: Int16Array) -> str:
+        await self.written.wait()
         return "front center"
 
 
@@ -95,6 +99,11 @@ def hum(seconds: float = 1.0, pitch_hz: float = 140) -> AudioPart:
     time_s = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     saw = sum(np.sin(2 * np.pi * pitch_hz * k * time_s) / k for k in range(1, 10))
     return AudioPart.of((6000 * saw).astype(np.int16))
+
+
+def noisy(part: AudioPart, dbfs: float) -> AudioPart:
+    """With a second of pause around it, and noise over all."""
+    return AudioPart.of(noise_floor(join(silence(500), part.samples, silence(500)), dbfs))
 
 
 def ask(session: EmbeddedSession, *messages: Message, **options: object) -> EmbeddedReply:
@@ -155,6 +164,47 @@ async def test_spoken_requests_are_answered_and_anything_else_is_described(
     assert description.startswith("I heard 1.5 seconds of a voice at -")
     assert "around 140 Hz" in description
     assert description.endswith("Rough transcript: \u201cfront center\u201d")
+
+
+async def test_the_measures_are_told_while_the_transcript_is_still_made(
+    session: EmbeddedSession, words: StubWords
+) -> None:
+    words.written.clear()
+    begun = message("a", "assistant", "Hello!")
+    text = ""
+    async for event in ask(session, begun, user(hum(1.5))):
+        if isinstance(event, Text):
+            text += event.text
+            if text.endswith("second."):
+                words.written.set()
+    assert text.endswith("second. Rough transcript: \u201cfront center\u201d")
+
+
+async def test_a_transcript_that_nobody_waits_for_any_more_is_abandoned(
+    session: EmbeddedSession, words: StubWords
+) -> None:
+    words.written.clear()
+    reply = ask(session, user(hum(1.5)))
+    async for event in reply:
+        if isinstance(event, Text):
+            await reply.cancel()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("part", [hum(7.0), noisy(hum(1.0), -28)], ids=["long", "noisy"])
+async def test_what_can_hardly_be_a_request_is_not_taken_for_one(
+    session: EmbeddedSession, words: StubWords, part: AudioPart
+) -> None:
+    words.requests[len(part.samples)] = "hello"
+    assert "of a voice" in await said(session, user(part))
+    assert words.asked == 0
+
+
+async def test_without_a_recogniser_it_says_that_it_has_no_words(clock: Clock) -> None:
+    engine = EmbeddedEngine(EmbeddedSettings(words=False), sleep=clock.sleep)
+    session = await engine.open_session()
+    assert (await said(session, user(hum(1.5)))).endswith(f"second. {WORDLESS}")
+    assert await said(session, user("2 + 3")) == "2 plus 3 is 5."
 
 
 async def test_a_question_about_a_sound_gets_the_sound_described(
@@ -262,6 +312,23 @@ async def test_another_main_reply_cancels_the_first_and_a_side_reply_does_not(
     held = (await session.prefill(Prompt((begun,)))).reused.text
     assert held == 2
     assert [event async for event in first if isinstance(event, Finished)] == []
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_reply_can_be_cancelled_while_it_waits_for_the_one_before(
+    session: EmbeddedSession, turns: int
+) -> None:
+    begun = message("a", "assistant", "Hi.")
+    first = aiter(ask(session, begun, user("count to twenty")))
+    await anext(first)
+    second = ask(session, begun, user("hello"))
+    reading = asyncio.create_task(all_of(second))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await second.cancel()
+    assert await said(session, user("hello")) == "Hello! What can I do for you?"
 
 
 async def test_a_recogniser_that_fails_fails_the_reply_alone(

@@ -1,16 +1,18 @@
-"""What the stand-in says to a prompt, given what it heard. Pure."""
+"""What the stand-in says to a prompt."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
-from assistant.engines.embedded.hearing import Heard
+from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.requests import (
     HIGHEST_COUNT,
     Count,
@@ -36,6 +38,7 @@ ABILITIES = (
     "I describe what I hear, and understand a few requests: hello, goodbye, the time, the date, "
     "digits and sums such as two plus three, what did I say, count to twenty, and help."
 )
+WORDLESS = "I can't make out words: speech recognition (the extra `words`) is missing or off."
 COUNT_PAUSE_S = 0.5
 """Between two numbers: slow enough to be interrupted by speaking."""
 
@@ -59,41 +62,51 @@ def pieces(text: str) -> list[Piece]:
     return [Piece(piece) for piece in re.findall(r"\s*\S+", text)]
 
 
-def answer(prompt: Prompt, heard: Mapping[str, Heard], now: datetime) -> Iterator[Piece]:
-    """The reply to `prompt`. `heard`: what is in its audios, by digest."""
+async def answer(prompt: Prompt, ears: Ears, now: datetime) -> AsyncGenerator[Piece, None]:
+    """The reply to `prompt`. Consume it under `aclosing`. Raises EngineError."""
     if not any(message.role == "assistant" for message in prompt.messages):
-        yield from pieces(INTRODUCTION)
-        yield Piece("\n\n")
-    turns = [message for message in prompt.messages if message.role == "user"]
+        for piece in [*pieces(INTRODUCTION), Piece("\n\n")]:
+            yield piece
+    turns = user_turns(prompt)
     if not turns:
-        yield from pieces(ABILITIES)
+        for piece in pieces(ABILITIES):
+            yield piece
         return
     turn, before = turns[-1], turns[:-1]
-    request = _request(turn, heard)
-    match request:
+    match request := await _request(turn, ears):
         case Count():
-            yield from _counting(min(request.to, HIGHEST_COUNT))
+            for piece in _counting(min(request.to, HIGHEST_COUNT)):
+                yield piece
+        case Echo():
+            for piece in pieces(await _echo(before, ears)):
+                yield piece
         case None:
-            yield from pieces(_description(turn, heard))
+            async with aclosing(_description(turn, ears)) as description:
+                async for piece in description:
+                    yield piece
         case _:
-            yield from pieces(_reply(request, before, heard, now))
+            for piece in pieces(_reply(request, now)):
+                yield piece
 
 
-def _request(turn: Message, heard: Mapping[str, Heard]) -> Request | None:
+def user_turns(prompt: Prompt) -> list[Message]:
+    """What the user said, oldest first."""
+    return [message for message in prompt.messages if message.role == "user"]
+
+
+async def _request(turn: Message, ears: Ears) -> Request | None:
     """What the turn asks for: typed, or else spoken and understood for certain."""
-    audios = [part for part in turn.parts if isinstance(part, AudioPart)]
+    audios = audios_in(turn)
     typed = _typed(turn)
     if typed and not audios:
         return understand(typed)
     if len(audios) != 1 or typed:
         return None
-    request = heard[audios[0].digest].request
-    return understand(request) if request else None
+    heard = await ears.hear(audios[0])
+    return understand(heard.request) if heard.request else None
 
 
-def _reply(
-    request: Request, before: list[Message], heard: Mapping[str, Heard], now: datetime
-) -> str:
+def _reply(request: Hello | Goodbye | Time | Date | Numbers | Sum | Help, now: datetime) -> str:
     match request:
         case Hello():
             return "Hello! What can I do for you?"
@@ -107,14 +120,8 @@ def _reply(
             return f"You said {', '.join(map(str, request.values))}."
         case Sum():
             return f"{request.left} {request.operator} {request.right} is {request.result}."
-        case Echo():
-            if not before:
-                return "You hadn't said anything before that."
-            return f"Before that, {_quoted(before[-1], heard)}"
         case Help():
             return ABILITIES
-        case Count():
-            raise AssertionError("counted elsewhere")
         case _:
             assert_never(request)
 
@@ -128,31 +135,49 @@ def _counting(to: int) -> Iterator[Piece]:
         yield Piece(word + end, pause_s=0.0 if number == 1 else COUNT_PAUSE_S)
 
 
-def _quoted(turn: Message, heard: Mapping[str, Heard]) -> str:
-    """What a turn said, as far as that is known, as a clause."""
-    said = [f"you typed: \u201c{typed}\u201d"] if (typed := _typed(turn)) else []
-    for part in turn.parts:
-        if isinstance(part, AudioPart):
-            known = heard[part.digest]
-            if known.request:
-                said.append(f"you said: \u201c{known.request}\u201d")
-            elif known.transcript:
-                said.append(f"you said (rough transcript): \u201c{known.transcript}\u201d")
-            else:
-                said.append(f"you spoke for {known.sound.duration_s:.1f} seconds")
-    return "; ".join(said) + "."
+async def _echo(before: list[Message], ears: Ears) -> str:
+    """What the last turn `before` this one said, as far as that is known."""
+    if not before:
+        return "You hadn't said anything before that."
+    said = [f"you typed: \u201c{typed}\u201d"] if (typed := _typed(before[-1])) else []
+    for audio in audios_in(before[-1]):
+        heard = await ears.hear(audio)
+        if heard.request:
+            said.append(f"you said: \u201c{heard.request}\u201d")
+        elif transcript := await ears.transcript([audio]):
+            said.append(f"you said (rough transcript): \u201c{transcript}\u201d")
+        else:
+            said.append(f"you spoke for {heard.sound.duration_s:.1f} seconds")
+    return f"Before that, {'; '.join(said)}."
 
 
-def _description(turn: Message, heard: Mapping[str, Heard]) -> str:
+async def _description(turn: Message, ears: Ears) -> AsyncGenerator[Piece, None]:
     """What can be said of a turn that is no request."""
-    audios = [heard[part.digest] for part in turn.parts if isinstance(part, AudioPart)]
+    audios = audios_in(turn)
     if not audios:
-        return f"I didn't understand that. {ABILITIES}"
-    sentences = [_sound(known.sound) for known in audios]
-    transcript = " ".join(known.transcript for known in audios if known.transcript)
-    if transcript:
-        sentences.append(f"Rough transcript: \u201c{transcript}\u201d")
-    return " ".join(sentences)
+        for piece in pieces(f"I didn't understand that. {ABILITIES}"):
+            yield piece
+        return
+    # Recognised while the measures are being told.
+    recognising = asyncio.create_task(ears.transcript(audios), name="transcript")
+    try:
+        sounds = [(await ears.hear(audio)).sound for audio in audios]
+        for piece in pieces(" ".join(map(_sound, sounds))):
+            yield piece
+        if not ears.know_words and any(sound.pitch_hz for sound in sounds):
+            for piece in pieces(f" {WORDLESS}"):
+                yield piece
+        if transcript := await recognising:
+            for piece in pieces(f" Rough transcript: \u201c{transcript}\u201d"):
+                yield piece
+    finally:
+        recognising.cancel()
+        await asyncio.gather(recognising, return_exceptions=True)
+
+
+def audios_in(turn: Message) -> list[AudioPart]:
+    """The audio parts of a turn."""
+    return [part for part in turn.parts if isinstance(part, AudioPart)]
 
 
 def _typed(turn: Message) -> str:

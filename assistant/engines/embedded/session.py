@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from assistant.conversation import AudioPart, Prompt, TextPart
-from assistant.engines.embedded.answers import answer, pieces
-from assistant.engines.embedded.hearing import Ears, Heard
+from assistant.engines.embedded.answers import answer, audios_in, pieces, user_turns
+from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.settings import EmbeddedSettings
 from assistant.engines.engine import (
     Finished,
@@ -69,8 +70,7 @@ class EmbeddedSession:
         return _total(_tokens(prompt))
 
     async def prefill(self, prompt: Prompt) -> PrefillReport:
-        report, _ = await (await self._begin(lambda: self._take_in(prompt)))
-        return report
+        return await (await self._begin(lambda: self._take_in(prompt)))
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> EmbeddedReply:
         return EmbeddedReply(
@@ -108,16 +108,11 @@ class EmbeddedSession:
             raise EngineError("The session is closed.")
         return asyncio.create_task(work(), name="embedded engine")
 
-    async def _take_in(
-        self, prompt: Prompt, *, keep: bool = True
-    ) -> tuple[PrefillReport, dict[str, Heard]]:
-        """Listen to what is new in `prompt`, and hold it from now on."""
-        heard = {
-            part.digest: await self._ears.hear(part)
-            for message in prompt.messages
-            for part in message.parts
-            if isinstance(part, AudioPart)
-        }
+    async def _take_in(self, prompt: Prompt, *, keep: bool = True) -> PrefillReport:
+        """Listen to what the newest turn said, and hold `prompt` from now on."""
+        for turn in user_turns(prompt)[-1:]:
+            for audio in audios_in(turn):
+                await self._ears.hear(audio)
         tokens = _tokens(prompt)
         common = _common(self._held, tokens)
         report = PrefillReport(
@@ -127,7 +122,7 @@ class EmbeddedSession:
         )
         if keep:
             self._held = tokens
-        return report, heard
+        return report
 
     async def _answer(
         self, reply: EmbeddedReply, prompt: Prompt, options: ReplyOptions, *, keep: bool
@@ -138,27 +133,28 @@ class EmbeddedSession:
         def since_ms() -> float:
             return (loop.time() - begun_s) * 1000
 
-        report, heard = await self._take_in(prompt, keep=keep)
+        report = await self._take_in(prompt, keep=keep)
         prefill_ms = first_token_ms = since_ms()
         reply.put(Started(report))
         said = 0
         reason: Literal["stop", "length"] = "stop"
-        for piece in answer(prompt, heard, self._now()):
-            if said == options.max_output_tokens:
-                reason = "length"
-                break
-            if said:
-                await self._sleep(piece.pause_s + 1 / self._settings.tokens_per_s)
-            if said >= self._settings.decode_ahead_tokens:
-                await reply.committed.wait()
-            if not said:
-                first_token_ms = since_ms()
+        async with aclosing(answer(prompt, self._ears, self._now())) as answering:
+            async for piece in answering:
+                if said == options.max_output_tokens:
+                    reason = "length"
+                    break
+                if said:
+                    await self._sleep(piece.pause_s + 1 / self._settings.tokens_per_s)
+                if said >= self._settings.decode_ahead_tokens:
+                    await reply.committed.wait()
+                if not said:
+                    first_token_ms = since_ms()
+                    if keep:
+                        self._held.append(_marker("assistant"))
                 if keep:
-                    self._held.append(_marker("assistant"))
-            if keep:
-                self._held.append(_piece(piece.id))
-            reply.put(Text(piece.text, (piece.id,)))
-            said += 1
+                    self._held.append(_piece(piece.id))
+                reply.put(Text(piece.text, (piece.id,)))
+                said += 1
         usage = Usage(report.prompt, report.reused, said)
         reply.put(Finished(reason, usage, Timings(prefill_ms, first_token_ms, since_ms())))
 

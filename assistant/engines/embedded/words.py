@@ -67,7 +67,7 @@ class RecognizerProcess:
             if not ready:
                 raise EngineError(
                     f"The speech recogniser didn't start ({await _ending(process)}). "
-                    "Reinstall pocketsphinx, or set model.embedded.words to off."
+                    "Reinstall pocketsphinx, or set model.embedded.words to false."
                 )
             self._process = process
             self._reader = asyncio.create_task(self._read(process), name="recogniser")

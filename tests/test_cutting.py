@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from speech import join, noise_floor, prompt, silence
 
 from audio_io.cutting import quietest_sample
 from audio_io.pcm import level_dbfs
+from tests.speech import join, noise_floor, prompt, silence
 
 
 def test_the_cut_is_in_the_quietest_10_ms_of_the_three_windows_least_likely_speech():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speech import noise_floor, phrase, silence
 
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import SILENCE_DBFS, level_dbfs, pcm16_from_bytes, to_float32
+from tests.speech import noise_floor, phrase, silence
 
 
 def test_bytes_are_little_endian_whatever_the_machine():

@@ -5,11 +5,11 @@ import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speech import at_rate, in_chunks, phrase, silence
 
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import SAMPLE_RATE_HZ, level_dbfs
 from audio_io.resampling import Resampler
+from tests.speech import at_rate, in_chunks, phrase, silence
 
 RATES = [8_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000, 192_000]
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speech import at_rate, in_chunks, join, noise_floor, phrase, prompt, silence
 
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.errors import AudioFormatError
@@ -28,6 +27,7 @@ from audio_io.segmenter import (
     Utterance,
 )
 from audio_io.vad import WINDOW_SAMPLES, SileroVad, WebRtcVad
+from tests.speech import at_rate, in_chunks, join, noise_floor, phrase, prompt, silence
 
 AMPLITUDE = {"S": 8_000, "-": 2_000, ".": 20}
 PAUSE, STOP = 8, 22

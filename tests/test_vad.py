@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from speech import join, noise_floor, phrase, prompt, silence
 
 from audio_io.vad import WINDOW_SAMPLES, DetectorPool, SileroVad, WebRtcVad
+from tests.speech import join, noise_floor, phrase, prompt, silence
 
 
 @pytest.fixture(params=["silero", "webrtc"])

@@ -19,8 +19,8 @@ MAX_REMEMBERED = 1024
 LONGEST_REQUEST_S = 6.0
 """What lasts longer is no request; seven digits, slowly, take five seconds."""
 
-LEAST_SNR_DB = 15.0
-"""In more noise than this, every second spoken request is taken for another one."""
+LEAST_SNR_DB = 18.0
+"""In white noise of this strength every third spoken request is taken for another one."""
 
 T = TypeVar("T")
 

@@ -39,7 +39,8 @@ transcripts' word error rate on the Asterisk prompts from 34 to 27 %."""
 MARGIN_LIMIT = 2.5
 """How much better than a word of the grammar any sequence of phones may fit, in nats per frame.
 On the Asterisk prompts 98 % of right words stay below, and of the prompts that are no request
-one in twenty."""
+16 of 282 between one and four seconds; of 167 shorter ones, most of them single words like "sixth"
+or "for", 52."""
 
 CHUNK_SAMPLES = 250 * SAMPLES_PER_MS
 """Decoded between two looks at whether the result is still wanted: 10 to 50 ms of work."""

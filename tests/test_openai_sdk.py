@@ -120,11 +120,11 @@ async def test_manual_turns_at_16_khz() -> None:
         await client.send(type="session.update", session=session)
         updated = await client.sees("session.updated")
         assert updated["session"]["audio"]["input"]["turn_detection"] is None
-        audio = base64.b64encode(prompt("hello-world").tobytes()).decode()
+        audio = base64.b64encode(prompt("tt-weasels").tobytes()).decode()
         await client.send(type="input_audio_buffer.append", audio=audio)
         await client.send(type="input_audio_buffer.commit")
         await client.send(type="response.create")
-        seconds = len(prompt("hello-world")) / SAMPLE_RATE_HZ
+        seconds = len(prompt("tt-weasels")) / SAMPLE_RATE_HZ
         assert f"{seconds:.1f}" in await client.reply()
 
 

@@ -46,6 +46,7 @@ class LimitsConfig(_Section):
     send_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     max_messages: Annotated[int, Field(ge=2, le=100_000)] = 1000
     max_audio_s: Annotated[float, Field(ge=30, le=86_400)] = 1800.0
+    max_text_chars: Annotated[int, Field(ge=1000, le=1_000_000_000)] = 200_000
 
 
 class TurnsConfig(_Section):

@@ -67,10 +67,11 @@ class Conversation:
     When a bound is passed the oldest messages go, since the newest are what a reply is about.
     """
 
-    def __init__(self, *, max_messages: int, max_audio_s: float) -> None:
+    def __init__(self, *, max_messages: int, max_audio_s: float, max_text_chars: int) -> None:
         self._messages: list[Message] = []
         self._max_messages = max_messages
         self._max_audio_samples = round(max_audio_s * SAMPLE_RATE_HZ)
+        self._max_text_chars = max_text_chars
 
     def __contains__(self, message_id: str) -> bool:
         return any(message.id == message_id for message in self._messages)
@@ -105,16 +106,16 @@ class Conversation:
 
     def trim(self) -> int:
         """Drop the oldest messages until the bounds hold; returns how many went."""
-        samples = [
-            sum(len(part.samples) for part in message.parts if isinstance(part, AudioPart))
-            for message in self._messages
-        ]
-        excess_samples = sum(samples) - self._max_audio_samples
         excess_messages = len(self._messages) - self._max_messages
+        excess_samples = sum(map(_samples, self._messages)) - self._max_audio_samples
+        excess_chars = sum(map(_chars, self._messages)) - self._max_text_chars
         dropped = 0
-        # The newest message always stays: a single turn is bounded by the hearing.
-        while dropped < len(samples) - 1 and (excess_samples > 0 or excess_messages > dropped):
-            excess_samples -= samples[dropped]
+        # The newest message always stays: a single one is bounded where it comes from.
+        for message in self._messages[:-1]:
+            if excess_messages <= dropped and excess_samples <= 0 and excess_chars <= 0:
+                break
+            excess_samples -= _samples(message)
+            excess_chars -= _chars(message)
             dropped += 1
         del self._messages[:dropped]
         return dropped
@@ -129,3 +130,11 @@ class Conversation:
             if message.id == message_id:
                 return index
         raise KeyError(message_id)
+
+
+def _samples(message: Message) -> int:
+    return sum(len(part.samples) for part in message.parts if isinstance(part, AudioPart))
+
+
+def _chars(message: Message) -> int:
+    return sum(len(part.text) for part in message.parts if isinstance(part, TextPart))

@@ -25,7 +25,7 @@ def ids(conversation: Conversation) -> list[str]:
 
 
 def make(max_messages: int = 100, max_audio_s: float = 60) -> Conversation:
-    return Conversation(max_messages=max_messages, max_audio_s=max_audio_s)
+    return Conversation(max_messages=max_messages, max_audio_s=max_audio_s, max_text_chars=100)
 
 
 def test_messages_go_where_they_are_put() -> None:
@@ -82,3 +82,14 @@ def test_the_oldest_go_until_the_bounds_hold(
         # One fewer would not have been enough.
         kept_with_one_more = [round(seconds[dropped - 1] * SAMPLE_RATE_HZ), *kept]
         assert sum(kept_with_one_more) > most or len(kept_with_one_more) > max_messages
+
+
+def test_text_is_bounded_too() -> None:
+    conversation = make()
+    for number in range(5):
+        conversation.add(text(str(number), "x" * 40))
+    assert conversation.trim() == 3
+    assert ids(conversation) == ["3", "4"]
+    conversation.add(text("long", "x" * 1000))
+    assert conversation.trim() == 2
+    assert ids(conversation) == ["long"]

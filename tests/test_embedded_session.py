@@ -344,6 +344,12 @@ async def test_a_recogniser_that_fails_fails_the_reply_alone(
     assert words.asked == 2  # remembered
 
 
+async def test_text_beyond_the_context_is_refused(session: EmbeddedSession) -> None:
+    with pytest.raises(EngineError, match="too long: 300000 characters"):
+        await all_of(ask(session, user("x " * 150_000)))
+    assert await said(session, user("hello"))
+
+
 async def test_a_closed_session_takes_no_more(session: EmbeddedSession) -> None:
     await session.close()
     with pytest.raises(EngineError, match="closed"):

@@ -86,7 +86,7 @@ async def connected(max_session_s: int = 3600) -> AsyncIterator[tuple[Client, Sc
     session = RealtimeSession(
         model="scripted",
         settings=SessionSettings(),
-        limits=SessionLimits(100, 600, max_session_s),
+        limits=SessionLimits(100, 600, 10_000, max_session_s),
         new_id=counted_ids(),
     )
     segmenter = SpeechSegmenter(LevelDetector(), session.hearing)

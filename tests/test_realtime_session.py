@@ -76,7 +76,9 @@ class Client:
     """A session, and everything that happens around it."""
 
     def __init__(self, **session: Any) -> None:
-        limits = SessionLimits(max_messages=100, max_audio_s=600, max_session_s=60)
+        limits = SessionLimits(
+            max_messages=100, max_audio_s=600, max_text_chars=10_000, max_session_s=60
+        )
         self.session = RealtimeSession(
             model="test", settings=SessionSettings(), limits=limits, new_id=counted_ids()
         )

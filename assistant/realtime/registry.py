@@ -60,6 +60,7 @@ class SessionRegistry:
             limits=SessionLimits(
                 max_messages=limits.max_messages,
                 max_audio_s=limits.max_audio_s,
+                max_text_chars=limits.max_text_chars,
                 max_session_s=limits.max_session_s,
             ),
             speculate=self._config.turns.speculate,

@@ -67,6 +67,7 @@ class SessionLimits:
 
     max_messages: int
     max_audio_s: float
+    max_text_chars: int
     max_session_s: int
 
 
@@ -96,7 +97,9 @@ class RealtimeSession:
         self._settings = settings
         self._pause_ms = pause_ms
         self._conversation = Conversation(
-            max_messages=limits.max_messages, max_audio_s=limits.max_audio_s
+            max_messages=limits.max_messages,
+            max_audio_s=limits.max_audio_s,
+            max_text_chars=limits.max_text_chars,
         )
         self._responder = Responder(
             self._conversation,

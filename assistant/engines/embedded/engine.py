@@ -7,13 +7,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from assistant.engines.embedded.hearing import Ears
-from assistant.engines.embedded.session import EmbeddedSession
+from assistant.engines.embedded.session import CONTEXT_TOKENS, EmbeddedSession
 from assistant.engines.embedded.settings import EmbeddedSettings
 from assistant.engines.embedded.words import RecognizerProcess, Words, installed
 from assistant.engines.engine import EngineInfo
-
-CONTEXT_TOKENS = 65_536
-"""Of its own making: half an hour of audio, and what is said to it."""
 
 
 class EmbeddedEngine:

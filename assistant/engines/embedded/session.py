@@ -34,6 +34,8 @@ from audio_io.pcm import SAMPLE_RATE_HZ
 
 AUDIO_TOKENS_PER_S = 25
 """Qwen2-Audio's."""
+CONTEXT_TOKENS = 262_144
+"""Of its own making: hours of audio, and more text than a conversation may hold."""
 
 T = TypeVar("T")
 
@@ -206,7 +208,18 @@ class EmbeddedReply:
 
 
 def _tokens(prompt: Prompt) -> list[_Held]:
-    """What `prompt` takes: a token for each message's role, each piece of text, each 40 ms."""
+    """What `prompt` takes: a token for each message's role, each piece of text, each 40 ms.
+
+    Raises EngineError where it is too long.
+    """
+    texts = (p.text for m in prompt.messages for p in m.parts if isinstance(p, TextPart))
+    chars = sum(map(len, texts))
+    # A piece of text has a character at least. Looked at before anything is made of it.
+    if chars > CONTEXT_TOKENS:
+        raise EngineError(
+            f"The conversation's text is too long: {chars} characters; at most {CONTEXT_TOKENS} "
+            "are taken."
+        )
     tokens = []
     for message in prompt.messages:
         tokens.append(_marker(message.role))

@@ -65,12 +65,18 @@ def _host_allowed(host: str, config: ServerConfig) -> bool:
     # Beyond loopback there is a key, which no re-bound page has; names are then anyone's choice.
     if config.host not in LOOPBACK and not config.allowed_hosts:
         return True
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     return name in LOOPBACK or name in config.allowed_hosts
 
 
 def _origin_allowed(origin: str, host: str, config: ServerConfig) -> bool:
-    return urlsplit(origin).netloc == host or origin in config.allowed_origins
+    try:
+        return urlsplit(origin).netloc == host or origin in config.allowed_origins
+    except ValueError:
+        return False
 
 
 def _key(headers: Headers, subprotocols: list[str]) -> str | None:

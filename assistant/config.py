@@ -95,7 +95,8 @@ class Config(_Section):
         """
         data = _read(path) if path else {}
         for section, values in (overrides or {}).items():
-            data[section] = {**(data.get(section) or {}), **values}
+            if isinstance(given := data.get(section) or {}, dict):
+                data[section] = {**given, **values}
         where = str(path) if path else "the configuration"
         # A section whose values are all commented out is null in YAML.
         data = {key: {} if value is None else value for key, value in data.items()}

@@ -138,6 +138,7 @@ class TurnTaker:
         return self._answer()
 
     def _answer(self) -> list[TurnAction]:
+        self._owed = False  # this answer covers it
         self._replying = _Replying.ALOUD
         return [TurnAction.ANSWER]
 

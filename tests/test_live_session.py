@@ -271,7 +271,7 @@ def test_who_lets_events_pile_up_is_given_up() -> None:
         try:
             await sink.run()
         except SlowClientError as error:
-            assert str(error) == "let 5 events pile up"
+            assert str(error) == "let too many events pile up"
 
     run(main())
 

@@ -65,6 +65,12 @@ TURN = ("speech_started", "pause_began", "speech_stopped")
         ),
         pytest.param(
             {"interrupt_response": False},
+            (*TURN, *TURN, "cancelled", "finished", *TURN, "finished"),
+            [SPECULATE, PROMOTE, INTERRUPT, SPECULATE, PROMOTE],
+            id="what was owed is owed once",
+        ),
+        pytest.param(
+            {"interrupt_response": False},
             (*TURN, *TURN, "cancelled", "finished"),
             [SPECULATE, PROMOTE, INTERRUPT],
             id="cancelling drops what was owed",

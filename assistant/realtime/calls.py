@@ -68,7 +68,8 @@ class Calls:
                 try:
                     sdp = await peer.answer(offer)
                 except PeerError as error:
-                    answered.set_exception(error)
+                    if not answered.done():
+                        answered.set_exception(error)
                     return
                 if answered.cancelled():  # The client went before the answer was ready.
                     await peer.close()
@@ -76,7 +77,8 @@ class Calls:
                 answered.set_result((live.id, sdp))
                 await self._converse(peer, live)
         except AssistantError as error:
-            answered.set_exception(error)
+            if not answered.done():
+                answered.set_exception(error)
         except Exception:
             logger.exception("a call failed")
         finally:

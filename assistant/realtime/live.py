@@ -115,12 +115,14 @@ class LiveSession:
 
     async def hear(self, samples: Int16Array, sample_rate_hz: int) -> None:
         """Input audio: int16 (n,) or (n, channels)."""
-        self._audio.arrived(len(samples), sample_rate_hz, now_ms())
         step = sample_rate_hz * SLICE_MS // 1000
         for start in range(0, len(samples), step):
             if start:
                 await asyncio.sleep(0)
-            await self._feed(samples[start : start + step], sample_rate_hz)
+            # Slice by slice, so that what is still to be heard doesn't count as missing.
+            heard = samples[start : start + step]
+            self._audio.arrived(len(heard), sample_rate_hz, now_ms())
+            await self._feed(heard, sample_rate_hz)
 
     async def closed(self, sink: EventSink) -> None:
         """Return when the session has ended and `sink` has got its last event."""
@@ -222,6 +224,8 @@ class LiveSession:
         except EngineError as error:
             # The reply will meet the same difficulty, and tell the client.
             logger.warning("%s: taking in a part of a turn failed: %s", self.id, error)
+        except Exception:
+            logger.exception("%s: taking in a part of a turn failed", self.id)
 
     # Time.
 

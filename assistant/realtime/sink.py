@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+MAX_WAITING_CHARS = 32 * 2**20
+"""Of events before one transport: two of the largest, and what comes between."""
+
 
 class SlowClientError(Exception):
     """A client doesn't take its events; its transport is to be closed."""
@@ -14,7 +17,7 @@ class EventSink:
     """A bounded queue of events before one transport.
 
     Nothing is dropped: who makes text waits until the sink is `idle`, and a client that takes
-    nothing for `timeout_s`, or lets `max_events` pile up, is given up.
+    nothing for `timeout_s`, or lets `max_events` or MAX_WAITING_CHARS pile up, is given up.
     """
 
     def __init__(
@@ -24,6 +27,7 @@ class EventSink:
         self._send = send
         self._timeout_s = timeout_s
         self._queue: asyncio.Queue[str] = asyncio.Queue(max_events)
+        self._waiting_chars = 0
         self._overflowed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -42,22 +46,24 @@ class EventSink:
     def put(self, event: str) -> None:
         """Queue one event's JSON; never waits."""
         self._idle.clear()
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
+        if self._queue.full() or self._waiting_chars > MAX_WAITING_CHARS:
             self._overflowed = True
+            return
+        self._waiting_chars += len(event)
+        self._queue.put_nowait(event)
 
     async def run(self) -> None:
         """Hand events on until cancelled. Raises SlowClientError."""
         while True:
             event = await self._queue.get()
+            self._waiting_chars -= len(event)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._send(event)
             except TimeoutError as error:
                 raise SlowClientError(f"took no event for {self._timeout_s:g} s") from error
             if self._overflowed:
-                raise SlowClientError(f"let {self._queue.maxsize} events pile up")
+                raise SlowClientError("let too many events pile up")
             if self._queue.empty():
                 self._idle.set()
                 self.on_idle()

@@ -42,7 +42,7 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
         logger.warning("%s: %s", live.id, reason)
     if websocket.client_state is WebSocketState.CONNECTED:
         # Who takes nothing takes no farewell either.
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(limits.send_timeout_s):
                 await websocket.close(code, reason or live.close_reason)
 

@@ -132,10 +132,7 @@ class TurnTaker:
     def finished(self) -> list[TurnAction]:
         """The reply has come to its end; one ahead only by failing, so the turn may try again."""
         self._replying = _Replying.NOT
-        if not self._owed:
-            return []
-        self._owed = False
-        return self._answer()
+        return self._answer() if self._owed else []
 
     def _answer(self) -> list[TurnAction]:
         self._owed = False  # this answer covers it

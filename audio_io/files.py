@@ -1,0 +1,108 @@
+"""Audio files of any kind to 16 kHz mono, within limits, through PyAV (FFmpeg)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, groupby
+from pathlib import Path
+
+import av
+import numpy as np
+from av import AudioFrame
+from av.container import InputContainer
+
+from audio_io.errors import AudioFormatError
+from audio_io.pcm import Int16Array
+from audio_io.resampling import Resampler
+
+MAX_S = 30.0
+"""The models take no more audio at once."""
+MAX_BYTES = 64 * 2**20
+"""30 s of the largest PCM that sound cards deliver (192 kHz, stereo, 32 bits) are 46 MB."""
+
+# FFmpeg's names of what it may take a file for. It also knows playlists and session descriptions,
+# and would open the files and addresses that those name: none of these.
+_FORMATS = (
+    "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpegts,ogg,voc,w64,wav"
+)
+
+
+def read_audio(
+    source: Path | bytes, *, max_s: float = MAX_S, max_bytes: int = MAX_BYTES
+) -> Int16Array:
+    """The sound in a file, or in a file's bytes: int16 (n,), 16 kHz mono; n is at least 1.
+
+    Of a video, the first sound track; of a damaged or truncated file, what can be decoded. No
+    more is decoded than is taken: an hour of silence is a FLAC of 181 kB and 115 MB of samples.
+
+    Raises AudioFormatError.
+    """
+    name = str(source) if isinstance(source, Path) else "The audio"
+    data = source if isinstance(source, bytes) else _read(source, max_bytes)
+    if not data:
+        raise AudioFormatError(f"{name} is empty.")
+    if len(data) > max_bytes:
+        raise AudioFormatError(f"{name} has more than {max_bytes} bytes, the most that is taken.")
+    try:
+        container = av.open(io.BytesIO(data), "r", options={"format_whitelist": _FORMATS})
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioFormatError(
+            f"{name} is no audio file that can be read. Among those that can are wav, flac, mp3, "
+            "ogg, opus, m4a and webm."
+        ) from error
+    with container:
+        if not container.streams.audio:
+            raise AudioFormatError(f"{name} holds no sound.")
+        samples = _converted(_up_to(max_s, _decoded(container), name))
+    if not len(samples):
+        raise AudioFormatError(f"{name} holds no sound that can be decoded.")
+    return samples
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise AudioFormatError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _decoded(container: InputContainer) -> Iterator[AudioFrame]:
+    """The first sound track, without what is damaged."""
+    with suppress(av.FFmpegError):
+        for packet in container.demux(container.streams.audio[0]):
+            with suppress(av.FFmpegError):
+                yield from packet.decode()
+
+
+def _up_to(max_s: float, frames: Iterable[AudioFrame], name: str) -> Iterator[AudioFrame]:
+    seconds = 0.0
+    for frame in frames:
+        seconds += frame.samples / frame.sample_rate
+        if seconds > max_s:
+            raise AudioFormatError(f"{name} holds more than {max_s:g} s, the most that is taken.")
+        yield frame
+
+
+def _converted(frames: Iterable[AudioFrame]) -> Int16Array:
+    """16 kHz mono, int16 (n,), up to where the sound turns into something inconvertible.
+
+    Raises AudioFormatError for a sample rate that can't be used.
+    """
+    chunks = [np.zeros(0, np.int16)]
+    with suppress(av.FFmpegError):
+        # Streams may change their format in the middle; converters take but one.
+        for (rate_hz, *_), alike in groupby(frames, _format):
+            resampler = Resampler(rate_hz)
+            to_mono = av.AudioResampler("s16", "mono", rate_hz)
+            for mono in chain.from_iterable(map(to_mono.resample, alike)):
+                samples = mono.to_ndarray().reshape(-1).astype(np.int16, copy=False)
+                chunks.append(resampler.feed(samples))
+            chunks.append(resampler.flush())
+    return np.concatenate(chunks)
+
+
+def _format(frame: AudioFrame) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.format.name, frame.layout.name

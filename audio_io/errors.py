@@ -2,6 +2,7 @@
 
 AudioError
 ├── AudioFormatError   the bytes or the format are not what was promised
+├── DeviceError        this machine's microphone is missing, refused or gone
 └── PeerError          the other end of a WebRTC connection sent something unusable
 """
 
@@ -12,6 +13,10 @@ class AudioError(Exception):
 
 class AudioFormatError(AudioError):
     """Audio that can't be read as what it was said to be; the stream may go on with good audio."""
+
+
+class DeviceError(AudioError):
+    """A sound device can't be used, or not any longer; the text says what would help."""
 
 
 class PeerError(AudioError):

@@ -1,0 +1,118 @@
+"""Test vocabulary: a microphone without hardware, into which a test speaks.
+
+PulseAudio runs with a null sink as its only device; what is played to it is what PortAudio
+records, through ALSA, as on a desktop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from audio_io.errors import DeviceError
+from audio_io.microphone import list_devices
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
+
+PACKAGES = "pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins"
+ALSA_CONFIG = """
+</usr/share/alsa/alsa.conf>
+pcm.!default { type pulse device "room.monitor" }
+"""
+
+
+class VirtualMicrophone:
+    """The room around the microphone."""
+
+    def __init__(self, sound_server_pid: int) -> None:
+        self._sound_server_pid = sound_server_pid
+
+    async def hears(self, samples: Int16Array) -> None:
+        """Play int16 (n,), 16 kHz mono, in the room; returns when it has been heard.
+
+        What is played before the microphone has given its first block is lost.
+        """
+        player = await asyncio.create_subprocess_exec(
+            "pacat",
+            "--device=room",
+            "--format=s16le",
+            f"--rate={SAMPLE_RATE_HZ}",
+            "--channels=1",
+            stdin=subprocess.PIPE,
+        )
+        await player.communicate(samples.astype("<i2").tobytes())
+        assert player.returncode == 0
+
+    def breaks(self) -> None:
+        """End the sound server."""
+        with suppress(ProcessLookupError):
+            os.kill(self._sound_server_pid, signal.SIGTERM)
+
+
+@contextmanager
+def virtual_microphone() -> Iterator[VirtualMicrophone]:
+    """The machine's only microphone, for as long as the context is open."""
+    if missing := [name for name in ("pulseaudio", "pacat") if not shutil.which(name)]:
+        _skip(f"{' and '.join(missing)} missing")
+    # Not pytest's folder: the path of a socket may have 107 bytes at most.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        alsa_config = home / "asound.conf"
+        alsa_config.write_text(ALSA_CONFIG)
+        patch.setenv("HOME", folder)
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        patch.setenv("PULSE_SERVER", f"unix:{home / 'socket'}")
+        patch.setenv("ALSA_CONFIG_PATH", str(alsa_config))
+        sound_server_pid = _start_sound_server(home)
+        room = VirtualMicrophone(sound_server_pid)
+        try:
+            _look_again_for_devices()
+            yield room
+        finally:
+            room.breaks()
+
+
+def _start_sound_server(home: Path) -> int:
+    """Returns its process id once it can be connected to."""
+    subprocess.run(
+        [
+            "pulseaudio",
+            "-n",
+            "--daemonize=yes",
+            "--exit-idle-time=-1",
+            f"--log-target=file:{home / 'log'}",
+            "-L",
+            f"module-native-protocol-unix auth-anonymous=1 socket={home / 'socket'}",
+            "-L",
+            "module-null-sink sink_name=room rate=48000 channels=1",
+        ],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return int((home / "pulse" / "pid").read_text())
+
+
+def _look_again_for_devices() -> None:
+    """PortAudio looks for devices when it is initialised, and never again."""
+    try:
+        list_devices()
+    except DeviceError as error:
+        _skip(str(error))
+    import sounddevice
+
+    sounddevice._terminate()
+    sounddevice._initialize()
+    if not list_devices():
+        _skip("PortAudio sees no PulseAudio")
+
+
+def _skip(reason: str) -> None:
+    pytest.skip(f"{reason}; it comes with `apt-get install {PACKAGES}`")

@@ -4,7 +4,8 @@ AssistantError
 ├── ConfigError     the configuration: the program doesn't start
 ├── ProtocolError   the client: it is told, and its session goes on
 ├── RefusedError    a limit: the client is told, and no session is opened
-└── EngineError     the model: the reply fails, and the conversation goes on
+├── EngineError     the model: the reply fails, and the conversation goes on
+└── ServerError     the server that `talk` speaks with: it can't be reached, refuses, or is gone
 """
 
 
@@ -43,3 +44,7 @@ class RefusedError(AssistantError):
 
 class EngineError(AssistantError):
     """The model couldn't do what was asked of it; the text says why."""
+
+
+class ServerError(AssistantError):
+    """A conversation held on a server can't begin there, or broke off; the text says why."""

@@ -165,8 +165,10 @@ def status(view: View) -> Text:
     )
 
 
-def meter(level_dbfs: float) -> str:
-    """A bar of METER_CELLS cells, empty at METER_FLOOR_DBFS and full at 0 dBFS."""
+def meter(level_dbfs: float | None) -> str:
+    """A bar of METER_CELLS cells, empty at METER_FLOOR_DBFS or None and full at 0 dBFS."""
+    if level_dbfs is None:
+        level_dbfs = METER_FLOOR_DBFS
     filled = round(METER_CELLS * (1 - level_dbfs / METER_FLOOR_DBFS))
     filled = min(max(filled, 0), METER_CELLS)
     return "█" * filled + "░" * (METER_CELLS - filled)

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, assert_never
 
-from audio_io.pcm import SILENCE_DBFS
-
 Event = dict[str, Any]
 """A server event of the Realtime protocol."""
 Activity = Literal["connecting", "listening", "hearing", "thinking", "replying"]
@@ -65,15 +63,15 @@ class View:
     """Its name, once the server has told it."""
     turns: tuple[Turn, ...] = ()
     """In the order in which they began."""
-    level_dbfs: float = SILENCE_DBFS
-    """Of the microphone, of late."""
+    level_dbfs: float | None = None
+    """Of the microphone, of late; None until it has given sound: what is said before is lost."""
     lost_ms: int = 0
     """What the microphone has lost so far."""
 
     @property
     def activity(self) -> Activity:
         """What is going on."""
-        if self.model is None:
+        if self.model is None or self.level_dbfs is None:
             return "connecting"
         activity: Activity = "listening"
         for turn in self.turns:

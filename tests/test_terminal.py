@@ -27,7 +27,7 @@ CONVERSATION = (
 
 def as_it_comes(conversation: Iterable[object]) -> Iterable[View]:
     """Each state between an empty view and the whole conversation, text by the character."""
-    view = View("scripted")
+    view = View("scripted", level_dbfs=-30)
     yield view
     for turn in conversation:
         match turn:
@@ -99,7 +99,7 @@ def test_what_still_changes_is_below_with_the_status() -> None:
     with terminal_of(width=60) as (terminal, out):
         for end in range(len(reply.text) + 1):
             part = replace(reply, text=reply.text[:end])
-            terminal.show(View("scripted", (part,), lost_ms=40))
+            terminal.show(View("scripted", (part,), level_dbfs=-100, lost_ms=40))
         assert screen(out.getvalue()) == [
             "one two three four five si",
             "● Replying    ░░░░░░░░░░░░░░░░  40 ms lost  Ctrl-C ends",
@@ -148,11 +148,12 @@ def test_as_text_an_unfinished_reply_ends_its_line() -> None:
 @pytest.mark.parametrize(
     ("level_dbfs", "bar"),
     [
+        (None, "░░░░░░░░░░░░░░░░"),
         (-100, "░░░░░░░░░░░░░░░░"),
         (-60, "░░░░░░░░░░░░░░░░"),
         (-30, "████████░░░░░░░░"),
         (0, "████████████████"),
     ],
 )
-def test_the_level_meter(level_dbfs: float, bar: str) -> None:
+def test_the_level_meter(level_dbfs: float | None, bar: str) -> None:
     assert meter(level_dbfs) == bar

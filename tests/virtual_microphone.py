@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -32,8 +33,8 @@ pcm.!default { type pulse device "room.monitor" }
 class VirtualMicrophone:
     """The room around the microphone."""
 
-    def __init__(self, sound_server_pid: int) -> None:
-        self._sound_server_pid = sound_server_pid
+    def __init__(self, sound_server_fd: int) -> None:
+        self._sound_server_fd = sound_server_fd
 
     async def hears(self, samples: Int16Array) -> None:
         """Play int16 (n,), 16 kHz mono, in the room; returns when it has been heard.
@@ -52,9 +53,10 @@ class VirtualMicrophone:
         assert player.returncode == 0
 
     def breaks(self) -> None:
-        """End the sound server."""
+        """End the sound server; returns when it has ended."""
         with suppress(ProcessLookupError):
-            os.kill(self._sound_server_pid, signal.SIGTERM)
+            signal.pidfd_send_signal(self._sound_server_fd, signal.SIGTERM)
+        select.select([self._sound_server_fd], [], [])
 
 
 @contextmanager
@@ -71,17 +73,18 @@ def virtual_microphone() -> Iterator[VirtualMicrophone]:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         patch.setenv("PULSE_SERVER", f"unix:{home / 'socket'}")
         patch.setenv("ALSA_CONFIG_PATH", str(alsa_config))
-        sound_server_pid = _start_sound_server(home)
-        room = VirtualMicrophone(sound_server_pid)
+        sound_server_fd = _start_sound_server(home)
+        room = VirtualMicrophone(sound_server_fd)
         try:
             _look_again_for_devices()
             yield room
         finally:
             room.breaks()
+            os.close(sound_server_fd)
 
 
 def _start_sound_server(home: Path) -> int:
-    """Returns its process id once it can be connected to."""
+    """Returns a file descriptor of its process, once it can be connected to."""
     subprocess.run(
         [
             "pulseaudio",
@@ -97,7 +100,8 @@ def _start_sound_server(home: Path) -> int:
         check=True,
         stderr=subprocess.DEVNULL,
     )
-    return int((home / "pulse" / "pid").read_text())
+    # A daemon is nobody's child, so only this way can its end be waited for.
+    return os.pidfd_open(int((home / "pulse" / "pid").read_text()))
 
 
 def _look_again_for_devices() -> None:

@@ -1,0 +1,176 @@
+"""One's own end of a conversation, held on a server or in this process."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+)
+
+from assistant.config import Config, LimitsConfig
+from assistant.engines.engine import Engine
+from assistant.errors import ConfigError, ServerError
+from assistant.realtime.live import LiveSession
+from assistant.realtime.registry import SessionRegistry
+from assistant.realtime.sink import EventSink
+from assistant.tasks import race
+from assistant.view import Event
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
+from audio_io.resampling import Resampler
+
+REALTIME_PATH = "/v1/realtime"
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_AT_16_KHZ = {
+    "type": "realtime",
+    "audio": {"input": {"format": {"type": "audio/pcm", "rate": SAMPLE_RATE_HZ}}},
+}
+
+
+class Connection(Protocol):
+    """A conversation to take part in."""
+
+    async def hear(self, samples: Int16Array, sample_rate_hz: int) -> None:
+        """Let the assistant hear int16 (n,), at one and the same rate every time."""
+
+    async def receive(self, take: Callable[[Event], None]) -> None:
+        """Pass each server event to `take`, from the first; returns when the session has ended.
+
+        Raises ServerError where it broke off.
+        """
+
+
+@asynccontextmanager
+async def connect_to_server(url: str, *, api_key: str | None = None) -> AsyncIterator[Connection]:
+    """A session of its own on the server at `url`, for as long as the context is open.
+
+    Raises ConfigError for what is no address, ServerError where the server can't be reached or
+    refuses.
+    """
+    address = realtime_url(url)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        # Base64 of sound hardly compresses.
+        websocket = await connect(address, additional_headers=headers, compression=None)
+    except InvalidStatus as error:
+        raise ServerError(_refusal(address, error)) from error
+    except ssl.SSLCertVerificationError as error:
+        raise ServerError(
+            f"{address} has a certificate that this machine doesn't trust: "
+            f"{error.verify_message}. If it is the server's own, copy the certificate here and "
+            "name the file in the variable SSL_CERT_FILE."
+        ) from error
+    except (OSError, InvalidHandshake) as error:
+        reason = getattr(error, "strerror", None) or error or "it doesn't answer"
+        raise ServerError(
+            f"{address} can't be reached: {reason}. Is `assistant serve` running there?"
+        ) from error
+    async with websocket:
+        remote = _Remote(websocket)
+        await remote.send(type="session.update", session=_AT_16_KHZ)
+        yield remote
+
+
+@asynccontextmanager
+async def connect_in_process(engine: Engine, config: Config) -> AsyncIterator[Connection]:
+    """A session in this process, for as long as the context is open.
+
+    Loads `engine` first, and closes it in the end. Raises EngineError.
+    """
+    await engine.start()
+    try:
+        async with SessionRegistry(engine, config).open() as live:
+            local = _Local(live, config.limits)
+            with live.attach(local.sink):
+                yield local
+    finally:
+        await engine.close()
+
+
+def realtime_url(url: str) -> str:
+    """The websocket's address, of what people write for it: a page's address will do.
+
+    Raises ConfigError.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme = _SCHEMES[parts.scheme]
+        if not parts.hostname or parts.port == 0:
+            raise ValueError
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{url!r} is no address of a server; write it like ws://127.0.0.1:8000."
+        ) from error
+    path = parts.path if parts.path.strip("/") else REALTIME_PATH
+    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def _refusal(address: str, error: InvalidStatus) -> str:
+    """Why the server at `address` didn't let us in, in its own words where it has some."""
+    response = error.response
+    try:
+        reason = orjson.loads(response.body or b"")["error"]["message"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        reason = response.reason_phrase
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        reason += " Give the key with --api-key or ASSISTANT_API_KEY."
+    return f"{address} refuses with status {response.status_code}: {reason}"
+
+
+class _Remote:
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
+        self._resampler: Resampler | None = None
+
+    async def hear(self, samples: Int16Array, sample_rate_hz: int) -> None:
+        self._resampler = self._resampler or Resampler(sample_rate_hz)
+        audio = self._resampler.feed(samples).astype("<i2").tobytes()
+        if audio:
+            await self.send(
+                type="input_audio_buffer.append", audio=base64.b64encode(audio).decode()
+            )
+
+    async def receive(self, take: Callable[[Event], None]) -> None:
+        try:
+            # Ends without an exception where the server closes in order.
+            async for message in self._websocket:
+                take(orjson.loads(message))
+        except ConnectionClosed as error:
+            reason = (error.rcvd and error.rcvd.reason) or "the server is gone"
+            raise ServerError(f"The connection broke off: {reason}.") from error
+        except orjson.JSONDecodeError as error:
+            raise ServerError(f"The server sent what is no event: {error}.") from error
+
+    async def send(self, **event: object) -> None:
+        # That the connection is closed, and why, `receive` tells.
+        with suppress(ConnectionClosed):
+            await self._websocket.send(orjson.dumps(event).decode())
+
+
+class _Local:
+    def __init__(self, live: LiveSession, limits: LimitsConfig) -> None:
+        self._live = live
+        self._take: Callable[[Event], None] = lambda event: None
+        self.sink = EventSink(
+            self._send, max_events=limits.max_pending_events, timeout_s=limits.send_timeout_s
+        )
+
+    async def hear(self, samples: Int16Array, sample_rate_hz: int) -> None:
+        await self._live.hear(samples, sample_rate_hz)
+
+    async def receive(self, take: Callable[[Event], None]) -> None:
+        self._take = take
+        await race(send=self.sink.run(), closed=self._live.closed(self.sink))
+
+    async def _send(self, event: str) -> None:
+        self._take(orjson.loads(event))

@@ -1,0 +1,100 @@
+"""The desktop assistant: microphone in, conversation on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+import numpy as np
+
+from assistant.connection import Connection
+from assistant.tasks import race
+from assistant.terminal import Show, open_terminal
+from assistant.view import Event, View, reduce
+from audio_io.microphone import Microphone, find_device, open_microphone
+from audio_io.pcm import Int16Array, level_dbfs
+
+LEVEL_MS = 80
+"""Sound that one value of the level meter stands for."""
+
+
+async def talk(
+    connecting: AbstractAsyncContextManager[Connection],
+    *,
+    device: str | None = None,
+    once: bool = False,
+) -> None:
+    """Hold a conversation until the session ends; with `once`, until the first reply has.
+
+    `device`: the microphone's number or a part of its name; None for the default one. It is
+    looked for first, since `connecting` may load a model for minutes. A reply that the person
+    interrupts is no end, as it is not what they wanted to know.
+
+    Raises DeviceError, ServerError, and what `connecting` raises.
+    """
+    found = find_device(device)
+    async with connecting as connection:
+        with open_microphone(found) as microphone, open_terminal() as show:
+            await converse(connection, microphone, show, once=once)
+
+
+async def converse(
+    connection: Connection, microphone: Microphone, show: Show, *, once: bool = False
+) -> None:
+    """Let `connection` hear `microphone`, and `show` what comes of it; ends as `talk` does."""
+    screen = _Screen(show, once=once)
+    try:
+        await race(
+            microphone=_speak(microphone, connection, screen),
+            conversation=connection.receive(screen.take),
+            once=screen.answered(),
+        )
+    except ExceptionGroup as failures:
+        raise _first(failures) from None
+
+
+class _Screen:
+    """The view as it stands, shown whenever it changes."""
+
+    def __init__(self, show: Show, *, once: bool) -> None:
+        self._show = show
+        self._once = once
+        self._view = View()
+        self._answered = asyncio.Event()
+
+    def take(self, event: Event) -> None:
+        """A server event."""
+        self._change(reduce(self._view, event))
+
+    def heard(self, samples: Int16Array, lost_ms: int) -> None:
+        """What the microphone gave of late."""
+        self._change(replace(self._view, level_dbfs=level_dbfs(samples), lost_ms=lost_ms))
+
+    async def answered(self) -> None:
+        """Wait for the end of the one reply that is wanted; without `once`, for ever."""
+        await self._answered.wait()
+
+    def _change(self, view: View) -> None:
+        if view is self._view:
+            return
+        self._view = view
+        self._show(view)
+        if self._once and view.answered:
+            self._answered.set()
+
+
+async def _speak(microphone: Microphone, connection: Connection, screen: _Screen) -> None:
+    recent: list[Int16Array] = []
+    async for samples, sample_rate_hz in microphone.audio():
+        recent.append(samples)
+        if sum(map(len, recent)) >= sample_rate_hz * LEVEL_MS // 1000:
+            screen.heard(np.concatenate(recent), microphone.lost_ms)
+            recent.clear()
+        await connection.hear(samples, sample_rate_hz)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One failure of those that came together; each would have ended the conversation alone."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

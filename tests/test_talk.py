@@ -1,0 +1,154 @@
+"""The desktop assistant: human speech into a microphone, through PortAudio, and what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+from itertools import groupby
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from assistant.config import Config
+from assistant.connection import connect_in_process, connect_to_server
+from assistant.errors import ServerError
+from assistant.talk import converse, talk
+from assistant.tasks import race
+from assistant.view import Reply, Speech, View
+from audio_io.errors import DeviceError
+from audio_io.microphone import find_device, open_microphone
+from audio_io.pcm import SILENCE_DBFS
+from tests.answering_engine import AnsweringModel
+from tests.server import serving
+from tests.speech import prompt
+from tests.test_connection import Connecting, both
+from tests.virtual_microphone import VirtualMicrophone, virtual_microphone
+
+pytestmark = pytest.mark.slow
+
+
+class Watcher:
+    """Looks at every view, and waits for what it wants to see."""
+
+    def __init__(self) -> None:
+        self.views: list[View] = []
+        self._changed = asyncio.Event()
+
+    def show(self, view: View) -> None:
+        self.views.append(view)
+        self._changed.set()
+
+    async def sees(self, wanted: Callable[[View], bool]) -> None:
+        while not (self.views and wanted(self.views[-1])):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def sees_the_microphone(self) -> None:
+        """Wait until everything is ready: what is said before that is lost."""
+        await self.sees(lambda view: view.activity == "listening")
+
+
+def last_text(view: View) -> str:
+    return next((turn.text for turn in reversed(view.turns) if isinstance(turn, Reply)), "")
+
+
+@both
+async def test_a_conversation_with_an_interruption(connecting: Connecting) -> None:
+    model = AnsweringModel(["One", " two", " three", ...], ["Good", " bye."])
+    watcher = Watcher()
+
+    async def person(room: VirtualMicrophone) -> None:
+        await watcher.sees_the_microphone()
+        await room.hears(prompt("hello-world"))
+        await watcher.sees(lambda view: last_text(view) == "One two three")
+        await room.hears(prompt("vm-goodbye"))
+        await asyncio.Event().wait()
+
+    with virtual_microphone() as room, open_microphone(find_device()) as microphone:
+        async with connecting(model, Config()) as connection:
+            await race(
+                person=person(room),
+                assistant=converse(connection, microphone, watcher.show, once=True),
+            )
+
+    view = watcher.views[-1]
+    first, interrupted, second, answer = view.turns
+    assert isinstance(interrupted, Reply) and isinstance(answer, Reply)
+    assert (interrupted.text, interrupted.status) == ("One two three", "interrupted")
+    assert (answer.text, answer.status) == ("Good bye.", "completed")
+    for speech, name in ((first, "hello-world"), (second, "vm-goodbye")):
+        assert isinstance(speech, Speech) and speech.duration_ms is not None
+        # What is kept around the speech comes to it.
+        assert 0 <= speech.duration_ms - len(prompt(name)) / 16 <= 800
+    activities = [view.activity for view in watcher.views]
+    changes = [activity for activity, _ in groupby(activities) if activity != "thinking"]
+    assert changes == [
+        *["connecting", "listening", "hearing", "listening", "replying"],
+        *["hearing", "listening", "replying", "listening"],
+    ]
+    assert max(view.level_dbfs or SILENCE_DBFS for view in watcher.views) > -30
+    assert view.lost_ms == 0
+
+
+PROGRAM = """
+import asyncio, sys
+from assistant.connection import connect_to_server
+from assistant.talk import talk
+asyncio.run(talk(connect_to_server(sys.argv[1]), once=True))
+"""
+
+
+async def test_as_a_program_whose_output_is_no_terminal() -> None:
+    with virtual_microphone() as room:
+        async with serving(engine=AnsweringModel(["Good", " day."])) as address:
+            program = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", PROGRAM, f"ws://{address}", stdout=PIPE, stderr=PIPE
+            )
+            assert program.stderr is not None
+            assert await program.stderr.readline() == b"Listening; scripted answers.\n"
+            await room.hears(prompt("hello-world"))
+            out, notes = await program.communicate()
+    assert (program.returncode, out) == (0, b"Good day.\n")
+    assert re.fullmatch(rb"You spoke for \d\.\d s\.\n", notes)
+
+
+async def test_a_microphone_that_goes_ends_it() -> None:
+    watcher = Watcher()
+
+    async def sound_server_ends(room: VirtualMicrophone) -> None:
+        await watcher.sees_the_microphone()
+        room.breaks()
+        await asyncio.Event().wait()
+
+    with virtual_microphone() as room, open_microphone(find_device()) as microphone:
+        async with connect_in_process(AnsweringModel(), Config()) as connection:
+            with pytest.raises(ExceptionGroup) as failures:
+                await race(
+                    room=sound_server_ends(room),
+                    assistant=converse(connection, microphone, watcher.show),
+                )
+    (failure,) = failures.value.exceptions
+    assert isinstance(failure, DeviceError) and "is gone" in str(failure)
+
+
+async def test_a_server_that_goes_ends_it() -> None:
+    async def leave(websocket: ServerConnection) -> None:
+        await websocket.recv()
+        await websocket.close(1012, "restarting")
+
+    with virtual_microphone(), open_microphone(find_device()) as microphone:
+        async with serve(leave, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with connect_to_server(f"ws://127.0.0.1:{port}") as connection:
+                with pytest.raises(ServerError, match="broke off: restarting"):
+                    await converse(connection, microphone, lambda view: None)
+
+
+async def test_without_the_microphone_no_model_is_loaded() -> None:
+    model = AnsweringModel()
+    with virtual_microphone(), pytest.raises(DeviceError, match="No input device matching"):
+        await talk(connect_in_process(model, Config()), device="nonsense")
+    assert model.times_started == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
@@ -24,3 +26,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, which is forbidden here: {report.longrepr[2]}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Qwen2-Audio checkpoint with random weights."""
+    # Here, since it takes seconds to import, which most tests needn't wait for.
+    from tests.tiny_models import build_qwen2_audio
+
+    return build_qwen2_audio(tmp_path_factory.mktemp("models") / "tiny-qwen2-audio")

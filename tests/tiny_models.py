@@ -1,0 +1,103 @@
+"""Builds a tiny Qwen2-Audio checkpoint with random weights: the real architecture, files and
+chat template, 0.8 MB, the same bytes every time.
+
+    python -m tests.tiny_models FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AddedToken,
+    GenerationConfig,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    Qwen2Tokenizer,
+    WhisperFeatureExtractor,
+)
+
+CONTROL_TOKENS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|AUDIO|>",
+    "<|audio_bos|>",
+    "<|audio_eos|>",
+]
+CONTEXT_TOKENS = 8192
+# So wide that what is heard changes every token, and that replies neither repeat themselves at
+# once nor all go on for ever.
+WEIGHT_SPREAD = 0.4
+
+
+def build_qwen2_audio(folder: Path) -> Path:
+    """Write the checkpoint into `folder`, which is made where needed, and return it.
+
+    A byte-level tokenizer without merges, and replies of printable ASCII alone: a reply's text
+    tokenises to the very ids it was sampled as, so that the model card's way, which knows only
+    the text, is an exact reference.
+    """
+    tokenizer = _tokenizer()
+    control = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
+    config = Qwen2AudioConfig(
+        audio_config={
+            "d_model": 32,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "num_mel_bins": 128,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT_TOKENS,
+        },
+        audio_token_index=control["<|AUDIO|>"],
+    )
+    model = Qwen2AudioForConditionalGeneration(config)
+    _fill(model)
+    printable = set(tokenizer.encode("".join(map(chr, range(32, 127)))))
+    end = control["<|im_end|>"]
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        eos_token_id=[control["<|endoftext|>"], end],
+        pad_token_id=control["<|endoftext|>"],
+        suppress_tokens=[id_ for id_ in range(len(tokenizer)) if id_ not in {*printable, end}],
+    )
+    model.save_pretrained(folder)
+    Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=128), tokenizer).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def _tokenizer() -> Qwen2Tokenizer:
+    vocabulary = {character: id_ for id_, character in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
+    return tokenizer
+
+
+def _fill(model: torch.nn.Module) -> None:
+    # Not torch's own generator, whose numbers may change with its version.
+    numbers = np.random.Generator(np.random.PCG64(0))
+    for name, parameter in sorted(model.named_parameters()):
+        values = numbers.normal(0.0, WEIGHT_SPREAD, parameter.shape).astype(np.float32)
+        if name.endswith("norm.weight"):
+            values += 1
+        parameter.data.copy_(torch.from_numpy(values))
+
+
+if __name__ == "__main__":
+    build_qwen2_audio(Path(sys.argv[1]))

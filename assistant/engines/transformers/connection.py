@@ -1,0 +1,185 @@
+"""The event loop's end of a worker: launched, loaded, asked, and told apart from its death."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+from typing import Self, assert_never
+
+from assistant.engines.engine import EngineInfo, ReplyEvent, TokenCount
+from assistant.engines.transformers.channel import packed, receive
+from assistant.engines.transformers.host import Host, in_process, in_thread
+from assistant.engines.transformers.messages import (
+    Answer,
+    Cancel,
+    Commit,
+    Ended,
+    Load,
+    Loaded,
+    Refused,
+    Request,
+    ToWorker,
+)
+from assistant.engines.transformers.settings import TransformersSettings
+from assistant.errors import EngineError
+
+
+class Call:
+    """A request under way."""
+
+    def __init__(self, request_id: int, post: Callable[[ToWorker], None]) -> None:
+        self._id = request_id
+        self._post = post
+        self._answers: asyncio.Queue[Answer | Ended] = asyncio.Queue()
+        self._over = asyncio.Event()
+
+    def put(self, message: Answer | Ended) -> None:
+        """What the worker says to it."""
+        self._answers.put_nowait(message)
+        if isinstance(message, Ended):
+            self._over.set()
+
+    async def next(self) -> ReplyEvent | TokenCount | None:
+        """The next part of the answer; None where there is no more. Raises EngineError."""
+        match message := await self._answers.get():
+            case Answer():
+                return message.content
+            case Ended():
+                # Whoever asks once more gets the same.
+                self._answers.put_nowait(message)
+                if message.error is not None:
+                    raise EngineError(message.error)
+                return None
+            case _:
+                assert_never(message)
+
+    def commit(self) -> None:
+        """The turn that is being answered has ended."""
+        if not self._over.is_set():
+            self._post(Commit(self._id))
+
+    async def cancel(self) -> None:
+        """Return when the worker no longer works on it."""
+        if not self._over.is_set():
+            self._post(Cancel(self._id))
+            await self._over.wait()
+
+
+class WorkerConnection:
+    """A worker with its model loaded. Make it with `open`, and end it with `close`."""
+
+    def __init__(
+        self,
+        host: Host,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        info: EngineInfo,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self.info = info
+        self.lost: str | None = None
+        """Why the worker is no more, once it is."""
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+        self._on_lost = on_lost
+        self._calls: dict[int, Call] = {}
+        self._request_ids = itertools.count(1)
+        self._reading = asyncio.create_task(self._read(), name="model worker")
+
+    @classmethod
+    async def open(
+        cls, model: str, settings: TransformersSettings, on_lost: Callable[[str], None]
+    ) -> Self:
+        """Launch a worker and have it load `model`. Raises EngineError.
+
+        `on_lost` is called with the reason if it ends later, unasked.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                host = await (in_thread if settings.worker == "thread" else in_process)(theirs)
+            except BaseException:
+                writer.transport.abort()
+                raise
+        info = await _loaded(reader, writer, host, Load(model, settings))
+        return cls(host, reader, writer, info, on_lost)
+
+    def call(self, request: Callable[[int], Request]) -> Call:
+        """Send the request that is made for an id. Raises EngineError where the worker is gone."""
+        request_id = next(self._request_ids)
+        self.post(request(request_id))
+        call = self._calls[request_id] = Call(request_id, self.post)
+        return call
+
+    def post(self, message: ToWorker) -> None:
+        """Send at once. Raises EngineError where the worker is gone."""
+        if self.lost is not None:
+            raise EngineError(self.lost)
+        self._writer.write(packed(message))
+
+    async def send(self, message: ToWorker) -> None:
+        """Send, and wait until the worker keeps up. Raises EngineError where it is gone."""
+        self.post(message)
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise EngineError(f"The model's worker is gone: {error}") from error
+
+    @property
+    def pid(self) -> int | None:
+        """The process that the worker is; None where it is a thread."""
+        return self._host.pid
+
+    async def close(self) -> None:
+        """End the worker, and with it all calls. Idempotent."""
+        self._on_lost = _nothing
+        self._writer.transport.abort()
+        await self._reading
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await receive(self._reader)
+                assert isinstance(message, Answer | Ended)
+                call = self._calls[message.request_id]
+                if isinstance(message, Ended):
+                    del self._calls[message.request_id]
+                call.put(message)
+        except (EOFError, ConnectionError):
+            self._writer.transport.abort()
+        self.lost = f"The model's worker {await self._host.ended()}."
+        for request_id, call in self._calls.items():
+            call.put(Ended(request_id, self.lost))
+        self._calls.clear()
+        self._on_lost(self.lost)
+
+
+def _nothing(reason: str) -> None: ...
+
+
+async def _loaded(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host, load: Load
+) -> EngineInfo:
+    """Have a new worker load; where that fails, it has ended."""
+    try:
+        writer.write(packed(load))
+        match await receive(reader):
+            case Loaded(info):
+                return info
+            case Refused(reason):
+                raise EngineError(reason)
+            case message:
+                raise AssertionError(f"{message} before anything was loaded")
+    except (EOFError, ConnectionError) as error:
+        writer.transport.abort()
+        how = await host.ended()
+        raise EngineError(f"The model's worker {how} while it loaded {load.model}.") from error
+    except BaseException:
+        writer.transport.abort()
+        host.kill()
+        await host.ended()
+        raise

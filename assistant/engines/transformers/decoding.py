@@ -1,0 +1,93 @@
+"""From logits to tokens, and from tokens to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from assistant.engines.engine import Text
+
+# What `generate` takes where a checkpoint says nothing.
+DEFAULT_TOP_K = 50
+
+Number = TypeVar("Number", int, float)
+
+
+class Sampler:
+    """Chooses tokens as the checkpoint's generation config says."""
+
+    def __init__(self, config: GenerationConfig, temperature: float | None) -> None:
+        """`temperature` replaces the config's; 0 always takes the likeliest token."""
+        if temperature is None:
+            temperature = _or(config.temperature, 1.0) if config.do_sample else 0.0
+        self._greedy = not temperature
+        self._processors = LogitsProcessorList()
+        if (penalty := _or(config.repetition_penalty, 1.0)) != 1:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(penalty))
+        if config.suppress_tokens:
+            self._processors.append(SuppressTokensLogitsProcessor(config.suppress_tokens))
+        if temperature:
+            self._processors.append(TemperatureLogitsWarper(float(temperature)))
+            if top_k := _or(config.top_k, DEFAULT_TOP_K):
+                self._processors.append(TopKLogitsWarper(top_k))
+            if (top_p := _or(config.top_p, 1.0)) < 1:
+                self._processors.append(TopPLogitsWarper(top_p))
+
+    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> int:
+        """The token to follow `ids` (int64 (1, n)), given its logits (float32 (1, vocabulary))."""
+        scores: torch.Tensor = self._processors(ids, logits)  # type: ignore[arg-type]
+        if self._greedy:
+            return int(scores.argmax())
+        return int(torch.multinomial(scores.softmax(dim=-1), num_samples=1))
+
+
+def _or(value: Number | None, default: Number) -> Number:
+    return default if value is None else value
+
+
+class TextStream:
+    """Token ids in, pieces of text out as soon as their characters are whole."""
+
+    def __init__(self, tokenizer: Tokenizer, special_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._special_ids = special_ids
+        self._stream = DecodeStream()
+        self._ids: list[int] = []
+
+    def push(self, id_: int) -> Text | None:
+        """The piece that this token completes, if any.
+
+        Special tokens have no text, and go no further: a later prompt mustn't hold one.
+        """
+        if id_ in self._special_ids:
+            return None
+        self._ids.append(id_)
+        if not (text := self._stream.step(self._tokenizer, id_)):
+            return None
+        ids, self._ids = tuple(self._ids), []
+        return Text(text, ids)
+
+
+def end_ids(config: GenerationConfig) -> frozenset[int]:
+    """The tokens that end a reply."""
+    ids: int | Sequence[int] | None = config.eos_token_id
+    match ids:
+        case None:
+            return frozenset()
+        case int():
+            return frozenset({ids})
+        case _:
+            return frozenset(ids)

@@ -1,0 +1,103 @@
+"""Where a checkpoint's files are: a folder, the hub's cache, or the hub.
+
+What the cache has is used as it is, with no question to the network.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from assistant.errors import EngineError
+
+CONFIG = "config.json"
+# No `*.bin`, which may hold code, and no code.
+_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+
+
+def find_config(model: str) -> Path:
+    """The folder with the `config.json` of a model (hub id or folder), at least.
+
+    Raises EngineError that says what to do.
+    """
+    return _find(model, [CONFIG], whole=False)
+
+
+def find_checkpoint(model: str) -> Path:
+    """The folder with all of a model's files; downloads what is missing, with progress.
+
+    An interrupted download goes on where it was. Raises EngineError that says what to do.
+    """
+    return _find(model, _FILES, whole=True)
+
+
+def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if lack := _lack(folder, whole=whole):
+            raise EngineError(
+                f"{folder} is not a whole checkpoint: it has no {lack}. Fetch one with: "
+                f"hf download MODEL --local-dir {folder}"
+            )
+        return folder
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        folder = Path(snapshot_download(model, local_files_only=True))
+        if not _lack(folder, whole=whole):
+            return folder
+    folder = _download(model, patterns)
+    # Without a network, an interrupted download is all that is returned.
+    if lack := _lack(folder, whole=whole):
+        raise EngineError(
+            f"{model} has no {lack}: either there are none in the safetensors format, or the hub "
+            f"can't be reached. Where there is a network, fetch them with: hf download {model}"
+        )
+    return folder
+
+
+def _lack(folder: Path, *, whole: bool) -> str:
+    """The files that a checkpoint's folder should hold and doesn't."""
+    missing = set() if (folder / CONFIG).exists() else {CONFIG}
+    return ", ".join(sorted(missing | (_missing_weights(folder) if whole else set())))
+
+
+def _missing_weights(folder: Path) -> set[str]:
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    return {name for name in names if not (folder / name).exists()}
+
+
+def _download(model: str, patterns: list[str]) -> Path:
+    try:
+        return Path(snapshot_download(model, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise EngineError(
+            f"{model} is neither a folder that exists nor the hub id of a model, such as "
+            "Qwen/Qwen2-Audio-7B-Instruct."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise EngineError(
+            f"{model} is neither a folder nor in the cache, and the hub can't be reached. Where "
+            f"there is a network, fetch it with: hf download {model}"
+        ) from error
+    except GatedRepoError as error:
+        raise EngineError(
+            f"{model} is given only to those who accept its terms: do so at "
+            f"https://huggingface.co/{model}, then: hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise EngineError(
+            f"The hub has no model {model}; if it is private, first: hf auth login"
+        ) from error
+    except OSError as error:
+        raise EngineError(f"{model} can't be downloaded: {error}") from error

@@ -1,0 +1,86 @@
+"""What a worker runs in: a thread, or a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from typing import Protocol
+
+from assistant.engines.transformers.worker import work
+
+# How long a process may take to end once its socket is closed: a decode step takes milliseconds,
+# but the prefill of a long prompt seconds.
+GOODBYE_S = 5.0
+
+
+class Host(Protocol):
+    """What a worker runs in."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process, where it is one of its own."""
+
+    def kill(self) -> None:
+        """End it at once, if it can be; else it ends at the next message."""
+
+    async def ended(self) -> str:
+        """Wait until it has; returns how it did, as a verb with what belongs to it."""
+
+
+class _ThreadHost:
+    pid: int | None = None
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def kill(self) -> None: ...
+
+    async def ended(self) -> str:
+        await asyncio.to_thread(self._thread.join)
+        return "ended"
+
+
+class _ProcessHost:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid: int | None = process.pid
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def ended(self) -> str:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            code = await self._process.wait()
+        if code >= 0:
+            return f"ended with status {code}"
+        return f"was ended by {signal.Signals(-code).name}"
+
+
+async def in_thread(sock: socket.socket) -> Host:
+    """A worker at the other end of `sock`, which the caller may close."""
+    thread = threading.Thread(target=work, args=(sock.dup(),), name="model worker", daemon=True)
+    thread.start()
+    return _ThreadHost(thread)
+
+
+async def in_process(sock: socket.socket) -> Host:
+    """A worker at the other end of `sock`, which the caller may close."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "assistant.engines.transformers",
+        str(sock.fileno()),
+        pass_fds=(sock.fileno(),),
+        stdin=asyncio.subprocess.DEVNULL,
+        # Ctrl-C in the terminal is for the server, which ends its worker itself.
+        start_new_session=True,
+    )
+    return _ProcessHost(process)

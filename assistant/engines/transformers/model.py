@@ -1,0 +1,158 @@
+"""Loading a checkpoint through the library's own code: safetensors only, and no remote code."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor, GenerationConfig
+
+from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
+from assistant.engines.transformers.settings import TransformersSettings
+from assistant.errors import EngineError
+from audio_io.pcm import Int16Array
+
+# What the tests hold against the model card's own code.
+ARCHITECTURES = frozenset({"qwen2_audio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on its device, and what belongs to it."""
+
+    model: Any
+    """The library's class for the architecture, in inference mode."""
+    processor: Any
+    """Tokenizer, chat template and audio front end."""
+    generation: GenerationConfig
+    context_tokens: int
+    """Most tokens that a prompt and its reply may take together."""
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    def audio_tokens(self, sample_count: int) -> int:
+        """How many tokens stand for so much audio: 25 per second for Qwen2-Audio."""
+        frames = -(-sample_count // self.processor.feature_extractor.hop_length)
+        _, tokens = self.model.base_model.audio_tower._get_feat_extract_output_lengths(frames)
+        return int(tokens)
+
+    def audio_features(self, audio: list[Int16Array]) -> dict[str, torch.Tensor]:
+        """The model's inputs for audio parts in order (int16 (n,), 16 kHz mono, at most 30 s)."""
+        if not audio:
+            return {}
+        inputs = self.processor(
+            text=self.processor.audio_token * len(audio),
+            audio=[samples.astype("float32") / 32_768 for samples in audio],
+            sampling_rate=self.processor.feature_extractor.sampling_rate,
+            return_tensors="pt",
+        )
+        text = set(self.processor.tokenizer.model_input_names)
+        return {name: tensor.to(self.device) for name, tensor in inputs.items() if name not in text}
+
+
+def load(model: str, settings: TransformersSettings) -> Checkpoint:
+    """Load `model` (hub id or folder). Raises EngineError that says what to do."""
+    device = _device(settings)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        config = _config(model, find_config(model))
+        _check_memory(model, _weights_bytes(config, dtype), free_bytes(device), device)
+        folder = find_checkpoint(model)
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False
+        )
+        loaded, report = AutoModelForMultimodalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        if absent := {*report["missing_keys"], *report["mismatched_keys"]}:
+            raise EngineError(
+                f"The weights of {model} are not those of its architecture: {len(absent)} tensors "
+                f"are missing or of another shape, such as {min(map(str, absent))}."
+            )
+        loaded = loaded.to(device).eval()
+    except EngineError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise EngineError(f"{model} doesn't fit into the memory of {device}: {error}") from error
+    except Exception as error:
+        # The library raises most kinds for what is wrong with a checkpoint.
+        raise EngineError(f"{model} can't be loaded: {error}") from error
+    return Checkpoint(
+        model=loaded,
+        processor=processor,
+        generation=loaded.generation_config,
+        context_tokens=config.get_text_config().max_position_embeddings,
+    )
+
+
+def _device(settings: TransformersSettings) -> torch.device:
+    available = torch.cuda.is_available()
+    match settings.device:
+        case "auto":
+            return torch.device("cuda" if available else "cpu")
+        case "cuda" if not available:
+            raise EngineError(
+                f"torch {torch.__version__} finds no CUDA device. See with nvidia-smi whether "
+                "there is one; device: cpu does without."
+            )
+        case name:
+            return torch.device(name)
+
+
+def _config(model: str, folder: Path) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:
+        raise EngineError(
+            f"{folder / CONFIG} names no architecture that is known: {error}"
+        ) from error
+    if config.model_type not in ARCHITECTURES:
+        raise EngineError(
+            f"{model} is of the architecture {config.model_type}; this engine answers speech with "
+            f"{', '.join(sorted(ARCHITECTURES))}, such as Qwen/Qwen2-Audio-7B-Instruct."
+        )
+    return config
+
+
+def _weights_bytes(config: Any, dtype: torch.dtype) -> int:
+    with torch.device("meta"):
+        model: torch.nn.Module = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
+            config
+        )
+    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def _check_memory(model: str, needed: int, free: int, device: torch.device) -> None:
+    if needed > free:
+        raise EngineError(
+            f"The weights of {model} take {_size(needed)} of memory, and {device} has "
+            f"{_size(free)} free. End what else uses it, or take a larger machine."
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    # macOS tells only how much there is.
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

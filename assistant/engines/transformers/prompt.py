@@ -1,0 +1,121 @@
+"""A declared prompt as token ids, through the checkpoint's own chat template.
+
+Texts go through the template in one piece with it, since a tokenizer may merge across their ends;
+that is the model card's way. Two things differ: where a text spells a control token, it is cut,
+so that it stays text; and a reply whose ids are known is put in by its ids.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from assistant.conversation import AudioPart, Message, Prompt, TextPart
+from assistant.engines.engine import TokenCount
+from assistant.engines.transformers.model import Checkpoint
+from assistant.errors import EngineError
+from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
+
+MAX_AUDIO_S = 30.0
+# Less gives a single audio token, which the model takes for a placeholder yet to be widened.
+MIN_AUDIO_SAMPLES = 100 * SAMPLES_PER_MS
+# Two noncharacters of Unicode: meant for use inside a program, and in no text from outside.
+_CUT = "\ufdd0"
+_IDS = "\ufdd1"
+_MARKS = str.maketrans("", "", _CUT + _IDS)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt as the model takes it."""
+
+    ids: tuple[int, ...]
+    """Each audio part is as many times the audio token as it takes."""
+    audio: tuple[Int16Array, ...]
+    """The audio parts in order: int16 (n,), 16 kHz mono, 0.1 to 30 s each."""
+    count: TokenCount
+
+
+class PromptRenderer:
+    """Renders prompts for one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._processor = checkpoint.processor
+        self._tokenizer = checkpoint.processor.tokenizer
+        self._audio_id = self._tokenizer.convert_tokens_to_ids(checkpoint.processor.audio_token)
+        control = self._tokenizer.get_added_vocab()
+        # Wherever one begins, also inside another; what is a single character can't be cut.
+        self._control = re.compile(
+            f"(?=(?:{'|'.join(map(re.escape, control))}))(.)", flags=re.DOTALL
+        )
+
+    def render(self, prompt: Prompt, audio: dict[str, Int16Array]) -> RenderedPrompt:
+        """The prompt, whose audio is found in `audio` by its digest.
+
+        Raises EngineError where a part is longer than the model takes.
+        """
+        known: list[tuple[int, ...]] = []
+        chat = [self._chat_message(message, known) for message in prompt.messages]
+        text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        heard = [_hearable(audio[part.digest]) for part in _audio_parts(prompt)]
+        spans = iter(self._checkpoint.audio_tokens(len(samples)) for samples in heard)
+        ids: list[int] = []
+        for id_ in self._encode(text, known):
+            ids += [id_] * (next(spans) if id_ == self._audio_id else 1)
+        audio_tokens = ids.count(self._audio_id)
+        return RenderedPrompt(
+            tuple(ids), tuple(heard), TokenCount(len(ids) - audio_tokens, audio_tokens)
+        )
+
+    def _chat_message(self, message: Message, known: list[tuple[int, ...]]) -> dict[str, Any]:
+        """The message as chat templates take it; ids go to `known` and leave a mark."""
+        if message.role == "user":
+            content = [self._content(part) for part in message.parts]
+            return {"role": message.role, "content": content}
+        pieces = []
+        for part in message.parts:
+            assert isinstance(part, TextPart), "only users have audio"
+            if part.token_ids:
+                pieces.append(f"{_IDS}{len(known)}{_IDS}")
+                known.append(part.token_ids)
+            else:
+                pieces.append(self._cut(part.text))
+        return {"role": message.role, "content": "".join(pieces)}
+
+    def _content(self, part: TextPart | AudioPart) -> dict[str, str]:
+        match part:
+            case TextPart():
+                return {"type": "text", "text": self._cut(part.text)}
+            case AudioPart():
+                return {"type": "audio"}
+
+    def _cut(self, text: str) -> str:
+        return self._control.sub(rf"\1{_CUT}", text.translate(_MARKS))
+
+    def _encode(self, text: str, known: list[tuple[int, ...]]) -> Iterator[int]:
+        # Splitting at a group puts every other piece into the group: here the index of known ids.
+        for index, piece in enumerate(re.split(f"{_IDS}(\\d+){_IDS}", text)):
+            if index % 2:
+                yield from known[int(piece)]
+            else:
+                for run in piece.split(_CUT):
+                    yield from self._tokenizer.encode(run, add_special_tokens=False)
+
+
+def _audio_parts(prompt: Prompt) -> Iterator[AudioPart]:
+    for message in prompt.messages:
+        yield from (part for part in message.parts if isinstance(part, AudioPart))
+
+
+def _hearable(samples: Int16Array) -> Int16Array:
+    if len(samples) > MAX_AUDIO_S * SAMPLE_RATE_HZ:
+        raise EngineError(
+            f"A part of the audio lasts {len(samples) / SAMPLE_RATE_HZ:.1f} s, and the model takes "
+            f"{MAX_AUDIO_S} s at most. Send it as several parts."
+        )
+    return np.pad(samples, (0, max(0, MIN_AUDIO_SAMPLES - len(samples))))

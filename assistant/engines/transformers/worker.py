@@ -1,0 +1,173 @@
+"""The worker that owns the model: requests in, tokens out, one decode step at a time.
+
+It runs in a thread or in a process of its own, and knows of the world only its socket. Nothing
+here imports torch before `work` runs, so that a server whose worker is a process never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from assistant.engines.engine import Finished
+from assistant.engines.transformers.channel import Channel
+from assistant.engines.transformers.messages import (
+    Answer,
+    Cancel,
+    Commit,
+    Count,
+    Ended,
+    Forget,
+    Generate,
+    Hear,
+    Load,
+    Loaded,
+    Refused,
+    ToWorker,
+    audio_of,
+)
+from assistant.errors import EngineError
+from audio_io.pcm import Int16Array
+
+if TYPE_CHECKING:
+    from assistant.engines.transformers.generation import Generation, Generator
+
+logger = logging.getLogger(__name__)
+
+
+def work(sock: socket.socket) -> None:
+    """Load what the first message names, then serve requests until the other end closes."""
+    with Channel(sock) as channel, suppress(EOFError, ConnectionError):
+        load = channel.receive()
+        assert isinstance(load, Load)
+        try:
+            generator = _load(load)
+        except EngineError as error:
+            channel.send(Refused(str(error)))
+            return
+        channel.send(Loaded(generator.info(model_name(load.model))))
+        Worker(channel, generator).serve()
+
+
+def _load(load: Load) -> Generator:
+    try:
+        from assistant.engines.transformers.generation import Generator
+        from assistant.engines.transformers.model import load as load_checkpoint
+    except ImportError as error:
+        raise EngineError(
+            f"The transformers engine can't be imported: {error}. Install what it needs with: "
+            f"make run MODEL={load.model}, or pip install 'streaming-voice-assistant[gpu]'"
+        ) from error
+    generator = Generator(load_checkpoint(load.model, load.settings), load.settings)
+    try:
+        generator.warm_up()
+    except Exception as error:
+        logger.exception("the first reply failed")
+        raise EngineError(f"{load.model} is loaded, but can't answer: {error}") from error
+    return generator
+
+
+def model_name(model: str) -> str:
+    """What clients know a model by: its hub id, or the name of its folder."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
+
+
+class Worker:
+    """Serves requests with a loaded model."""
+
+    def __init__(self, channel: Channel, generator: Generator) -> None:
+        self._channel = channel
+        self._generator = generator
+        self._audio: dict[int, dict[str, Int16Array]] = {}
+        """By session, then by digest."""
+        self._generations: dict[int, Generation] = {}
+        """By request; the one that was served longest ago comes first."""
+
+    def serve(self) -> None:
+        """Raises EOFError or ConnectionError when the other end has gone."""
+        while True:
+            request_id = self._next()
+            while request_id is None or self._channel.waiting:
+                self._take(self._channel.receive())
+                request_id = self._next()
+            self._step(request_id)
+
+    def _next(self) -> int | None:
+        """Whose turn it is: a reply to a turn that has ended comes before one that hasn't."""
+        able = [id_ for id_, generation in self._generations.items() if not generation.waits]
+        return min(able, key=lambda id_: not self._generations[id_].committed, default=None)
+
+    def _step(self, request_id: int) -> None:
+        generation = self._generations.pop(request_id)
+        with self._answering(request_id):
+            events = generation.step()
+            for event in events:
+                self._channel.send(Answer(request_id, event))
+            if any(isinstance(event, Finished) for event in events):
+                self._channel.send(Ended(request_id))
+            else:
+                self._generations[request_id] = generation
+
+    def _take(self, message: ToWorker) -> None:
+        match message:
+            case Hear():
+                self._audio.setdefault(message.session_id, {})[message.digest] = message.samples
+            case Count():
+                self._count(message)
+            case Generate():
+                with self._answering(message.request_id):
+                    audio = self._declared(message)
+                    generation = self._generator.start(message, audio)
+                    self._generations[message.request_id] = generation
+            case Commit():
+                if message.request_id in self._generations:
+                    self._generations[message.request_id].committed = True
+            case Cancel():
+                if self._generations.pop(message.request_id, None):
+                    self._channel.send(Ended(message.request_id))
+            case Forget():
+                self._forget(message.session_id)
+            case Load():
+                raise AssertionError("only the first message loads")
+            case _:
+                assert_never(message)
+
+    def _forget(self, session_id: int) -> None:
+        self._audio.pop(session_id, None)
+        for request_id, generation in list(self._generations.items()):
+            if generation.session_id == session_id:
+                del self._generations[request_id]
+                self._channel.send(Ended(request_id))
+
+    def _count(self, request: Count) -> None:
+        with self._answering(request.request_id):
+            audio = self._audio.get(request.session_id, {})
+            rendered = self._generator.renderer.render(request.prompt, audio)
+            self._channel.send(Answer(request.request_id, rendered.count))
+            self._channel.send(Ended(request.request_id))
+
+    @contextmanager
+    def _answering(self, request_id: int) -> Iterator[None]:
+        """What goes wrong fails this request, and no other."""
+        try:
+            yield
+        except (EOFError, ConnectionError):
+            raise
+        except EngineError as error:
+            self._channel.send(Ended(request_id, str(error)))
+        except Exception as error:
+            logger.exception("a request failed")
+            self._channel.send(Ended(request_id, f"The model failed: {error}"))
+
+    def _declared(self, request: Generate) -> dict[str, Int16Array]:
+        """The audio of a prompt; of the conversation's, a main reply leaves only that."""
+        held = self._audio.get(request.session_id, {})
+        audio = {digest: held[digest] for digest in audio_of(request.prompt)}
+        if not request.side:
+            self._audio[request.session_id] = audio
+        return audio

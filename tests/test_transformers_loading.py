@@ -1,0 +1,192 @@
+"""Checkpoints that can be loaded, and what is said about those that can't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.engines.transformers.files import find_checkpoint
+from assistant.engines.transformers.model import load
+from assistant.errors import EngineError
+from tests.tiny_models import build_qwen2_audio
+
+ON_CPU = TransformersSettings(device="cpu", worker="thread")
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, which itself can't be reached."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return cache
+
+
+@pytest.fixture
+def folder(tiny_qwen2_audio: Path, tmp_path: Path) -> Path:
+    """A checkpoint to be spoiled."""
+    return shutil.copytree(tiny_qwen2_audio, tmp_path / "checkpoint")
+
+
+def edit(file: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def shard(folder: Path) -> None:
+    """Spread the weights over two files with an index, as large checkpoints do."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {
+        "model-00001-of-00002.safetensors": names[: len(names) // 2],
+        "model-00002-of-00002.safetensors": names[len(names) // 2 :],
+    }
+    for file, part in files.items():
+        save_file({name: tensors[name] for name in part}, folder / file, {"format": "pt"})
+    weight_map = {name: file for file, part in files.items() for name in part}
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_the_tiny_checkpoint_is_the_same_every_time(tiny_qwen2_audio: Path, tmp_path: Path) -> None:
+    again = build_qwen2_audio(tmp_path)
+    files = sorted(path.name for path in again.iterdir())
+    assert sorted(path.name for path in tiny_qwen2_audio.iterdir()) == files
+    assert all((again / f).read_bytes() == (tiny_qwen2_audio / f).read_bytes() for f in files)
+    assert sum((again / file).stat().st_size for file in files) < 10**6
+
+
+def test_a_folder_is_loaded_in_float32_on_the_cpu(folder: Path) -> None:
+    checkpoint = load(str(folder), ON_CPU)
+    assert type(checkpoint.model).__name__ == "Qwen2AudioForConditionalGeneration"
+    assert (checkpoint.device.type, checkpoint.model.dtype) == ("cpu", torch.float32)
+    assert checkpoint.context_tokens == 8192
+    assert not checkpoint.model.training
+
+
+def test_weights_may_be_in_several_files(folder: Path) -> None:
+    whole = load(str(folder), ON_CPU).model.state_dict()
+    shard(folder)
+    parts = load(str(folder), ON_CPU).model.state_dict()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_what_the_cache_has_needs_no_network(hub: Path, folder: Path) -> None:
+    repository = hub / "models--someone--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0123456789abcdef0123456789abcdef01234567")
+    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(folder, snapshot)
+    assert load("someone/tiny", ON_CPU).context_tokens == 8192
+    assert find_checkpoint("someone/tiny") == snapshot
+    # A download that was interrupted is not taken for a checkpoint.
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(EngineError, match=r"can't be reached.*hf download someone/tiny"):
+        load("someone/tiny", ON_CPU)
+
+
+def test_an_unknown_model_without_a_network() -> None:
+    with pytest.raises(EngineError, match=r"neither a folder nor in the cache.*hf download no/one"):
+        load("no/one", ON_CPU)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a b"])
+def test_neither_a_folder_nor_an_id(name: str) -> None:
+    with pytest.raises(EngineError, match="neither a folder that exists nor the hub id"):
+        load(name, ON_CPU)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"not a whole checkpoint: it has no config\.json"):
+        load(str(tmp_path), ON_CPU)
+
+
+def test_a_folder_without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(EngineError, match=r"no model\.safetensors.*hf download MODEL --local-dir"):
+        load(str(folder), ON_CPU)
+
+
+def test_a_folder_that_lacks_a_shard(folder: Path) -> None:
+    shard(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(EngineError, match=r"no model-00002-of-00002\.safetensors"):
+        load(str(folder), ON_CPU)
+
+
+def test_weights_that_were_cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(EngineError, match="can't be loaded"):
+        load(str(folder), ON_CPU)
+
+
+def test_weights_of_another_model(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[next(name for name in tensors if name.endswith("lm_head.weight"))]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EngineError, match=r"1 tensors are missing.*such as lm_head\.weight"):
+        load(str(folder), ON_CPU)
+
+
+def test_another_architecture(folder: Path) -> None:
+    edit(folder / "config.json", lambda config: config.update(config.pop("text_config")))
+    with pytest.raises(EngineError, match=r"architecture qwen2; .* such as Qwen/Qwen2-Audio-7B"):
+        load(str(folder), ON_CPU)
+
+
+def test_an_architecture_that_nobody_knows(folder: Path) -> None:
+    edit(folder / "config.json", lambda config: config.update(model_type="mumble"))
+    with pytest.raises(EngineError, match=r"config\.json names no architecture that is known"):
+        load(str(folder), ON_CPU)
+
+
+def test_code_in_a_checkpoint_is_not_run(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    (folder / "code.py").write_text(f"open({str(trap)!r}, 'w')")
+    edit(
+        folder / "config.json",
+        lambda config: config.update(model_type="mumble", auto_map={"AutoConfig": "code.Config"}),
+    )
+    with pytest.raises(EngineError):
+        load(str(folder), ON_CPU)
+    assert not trap.exists()
+
+
+def test_too_little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assistant.engines.transformers.model.free_bytes", lambda device: 500_000)
+    with pytest.raises(EngineError, match=r"take 0\.7 MB of memory, and cpu has 0\.5 MB free"):
+        load(str(folder), ON_CPU)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_no_cuda_device(folder: Path) -> None:
+    with pytest.raises(EngineError, match=r"no CUDA device.*device: cpu"):
+        load(str(folder), TransformersSettings(device="cuda"))
+
+
+async def test_the_engine_says_why_it_cannot_start(tmp_path: Path) -> None:
+    engine = TransformersEngine(str(tmp_path), ON_CPU)
+    with pytest.raises(EngineError, match="not a whole checkpoint"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the import system itself keeps for a module that can't be imported.
+    monkeypatch.setitem(sys.modules, "assistant.engines.transformers.model", None)
+    monkeypatch.delitem(sys.modules, "assistant.engines.transformers.generation", raising=False)
+    engine = TransformersEngine(str(folder), ON_CPU)
+    with pytest.raises(EngineError, match=r"make run MODEL=.*\[gpu\]"):
+        await engine.start()
+    await engine.close()

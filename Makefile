@@ -1,21 +1,21 @@
-# make run    install, start the server and the page
-# make test   install, run the tests
-# make lint   format check, lint, types
-# make bench  print every figure that the README states
+# make run      install, start the server and the page
+# make install  install alone, for the command .venv/bin/assistant
+#               with MODEL=Qwen/Qwen2-Audio-7B-Instruct, both with what that model needs
+# make test     install, run the tests
+# make lint     format check, lint, types
+# make bench    print every figure that the README states
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint bench clean
+.PHONY: run install test lint bench clean
 
-ifdef MODEL
-$(error This version has the embedded engine alone; the engine that loads $(MODEL) comes next)
-endif
+run: install
+	$(BIN)/assistant serve --config config.yaml $(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
-run: $(VENV)/.installed-words
-	$(BIN)/assistant serve --config config.yaml $(ARGS)
+install: $(VENV)/.installed-$(if $(MODEL),gpu,words)
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest $(ARGS)

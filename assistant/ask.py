@@ -39,7 +39,7 @@ async def ask(
     prompt = Prompt((system, user) if instructions else (user,))
     await engine.start()
     try:
-        return await _answer(engine, prompt, write)
+        return await answer(engine, prompt, write)
     finally:
         await engine.close()
 
@@ -54,7 +54,11 @@ def _audio_part(file: Path) -> AudioPart:
     return AudioPart.of(samples)
 
 
-async def _answer(engine: Engine, prompt: Prompt, write: Callable[[str], None]) -> Finished:
+async def answer(engine: Engine, prompt: Prompt, write: Callable[[str], None]) -> Finished:
+    """Let `engine`, which has started, answer `prompt` in a conversation of its own.
+
+    The answer goes to `write` in pieces, without control characters. Raises EngineError.
+    """
     session = await engine.open_session()
     try:
         async for event in session.reply(prompt, ReplyOptions()):

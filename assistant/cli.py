@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 
+from assistant import selftest as selftests
+from assistant.ask import ask as ask_about
 from assistant.config import Config
-from assistant.engines.embedded import EmbeddedEngine
+from assistant.connection import connect_in_process, connect_to_server
+from assistant.engines.choice import make_engine
 from assistant.engines.engine import Engine
 from assistant.errors import AssistantError, ConfigError
-from assistant.server import create_app
-
-# The message limit is ours to explain; uvicorn closes the connection only well beyond it.
-MESSAGE_SLACK_BYTES = 2**20
-# How long open connections may take to say goodbye once the server is told to end.
-GOODBYE_S = 1
+from assistant.serve import run_server
+from assistant.talk import talk as hold_conversation
+from audio_io.errors import AudioError
+from audio_io.microphone import list_devices
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="YAML file with settings; see config.yaml.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(help="auto, embedded or transformers; auto: transformers for a named model."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Audio-language model: its hub id, such as Qwen/Qwen2-Audio-7B-Instruct, or the "
+        "folder of a checkpoint."
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ASSISTANT_API_KEY", show_envvar=True, help="Key that clients must present."
+    ),
+]
 
 
 @app.callback()
@@ -33,93 +54,152 @@ def root() -> None:
 
 @app.command()
 def serve(
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with settings; see config.yaml.")
-    ] = None,
+    config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port to listen on.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto or embedded.")] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ASSISTANT_API_KEY", show_envvar=True, help="Key that clients must present."
-        ),
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    api_key: ApiKeyOption = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate file (PEM), to serve https.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key's file (PEM).")] = None,
+    tls_self_signed: Annotated[
+        bool | None,
+        typer.Option("--tls-self-signed", help="Serve https with a certificate of its own."),
     ] = None,
 ) -> None:
     """Serve the page and the OpenAI Realtime API."""
-    overrides = {
-        "server": _given(host=host, port=port, api_key=api_key),
-        "model": _given(engine=engine),
-    }
+    _log(logging.INFO)
+    server = _given(
+        host=host,
+        port=port,
+        api_key=api_key,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_self_signed=tls_self_signed,
+    )
+    with _errors_told():
+        settings = _load(config, engine, model, server)
+        run_server(settings, _engine(settings))
+
+
+@app.command()
+def talk(
+    config: ConfigOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Server to talk with, such as ws://127.0.0.1:8000; else in process."),
+    ] = None,
+    api_key: ApiKeyOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Microphone: a number or a part of a name from `assistant devices`."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the first reply.")] = False,
+) -> None:
+    """Talk by this machine's microphone, and read the replies here. Ctrl-C ends."""
+    _log(logging.WARNING)
+    with _errors_told(), suppress(KeyboardInterrupt):
+        if url is not None:
+            if engine or model:
+                raise ConfigError("The server at --url has its own model: leave out --model.")
+            connecting = connect_to_server(url, api_key=api_key)
+        else:
+            settings = _load(config, engine, model)
+            connecting = connect_in_process(_engine(settings), settings)
+        asyncio.run(hold_conversation(connecting, device=device, once=once))
+
+
+@app.command()
+def ask(
+    file: Annotated[Path, typer.Argument(help="Sound of up to 30 s: wav, flac, mp3 and others.")],
+    question: Annotated[
+        str | None, typer.Argument(help="What to ask about it; else it is answered itself.")
+    ] = None,
+    config: ConfigOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Answer an audio file, or a question about it."""
+    _log(logging.WARNING)
+    with _errors_told():
+        settings = _load(config, engine, model)
+        answering = ask_about(
+            _engine(settings),
+            file,
+            question,
+            instructions=settings.model.instructions,
+            write=_write,
+        )
+        finished = asyncio.run(answering)
+        typer.echo()
+        if finished.reason == "length":
+            typer.echo("The answer was cut off at the length limit.", err=True)
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones; an asterisk marks the default one."""
+    with _errors_told():
+        for device in list_devices():
+            mark = "*" if device.is_default else " "
+            typer.echo(f"{mark} {device.index:>3}  {device.name}  {device.default_rate_hz} Hz")
+
+
+@app.command()
+def selftest(
+    config: ConfigOption = None, engine: EngineOption = None, model: ModelOption = None
+) -> None:
+    """Load the model and have it answer a built-in spoken sentence; prints answers and speed."""
+    _log(logging.WARNING)
+    with _errors_told():
+        settings = _load(config, engine, model)
+        asyncio.run(selftests.selftest(_engine(settings), _write))
+
+
+def _log(level: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("assistant").setLevel(logging.INFO)
+    logging.getLogger("assistant").setLevel(level)
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """What goes wrong is one line, and a status that says so."""
     try:
-        settings = Config.load(config, overrides)
-        run_server(settings, make_engine(settings))
-    except AssistantError as error:
+        yield
+    except (AssistantError, AudioError) as error:
         typer.echo(f"assistant: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _load(
+    config: Path | None,
+    engine: str | None,
+    model: str | None,
+    server: dict[str, Any] | None = None,
+) -> Config:
+    """The settings of the file with those of the command line over them. Raises ConfigError."""
+    return Config.load(config, {"server": server or {}, "model": _given(engine=engine, name=model)})
 
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def make_engine(config: Config) -> Engine:
-    """The engine that the configuration names."""
-    return EmbeddedEngine(config.model.embedded)
+def _engine(settings: Config) -> Engine:
+    """Raises ConfigError."""
+    engine = make_engine(settings.model)
+    if settings.model.name:
+        # Which may take minutes, or download for longer.
+        typer.echo(f"Loading {settings.model.name} ...", err=True)
+    return engine
 
 
-def run_server(config: Config, engine: Engine) -> None:
-    """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
-    listener = listen(config.server.host, config.server.port)
-    # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
-    with listener, suppress(KeyboardInterrupt):
-        asyncio.run(_serve(config, engine, listener))
-
-
-async def _serve(config: Config, engine: Engine, listener: socket.socket) -> None:
-    server = make_server(config, engine)
-    host, port = listener.getsockname()[:2]
-    await engine.start()
-    try:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        typer.echo(f"Listening on {address} - open it in a browser and talk. Ctrl-C ends.")
-        await server.serve(sockets=[listener])
-    finally:
-        await engine.close()
-
-
-def make_server(config: Config, engine: Engine) -> uvicorn.Server:
-    """The server as it is run, for an engine that has started."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(config, engine),
-            ws="websockets-sansio",
-            ws_max_size=config.limits.max_message_bytes + MESSAGE_SLACK_BYTES,
-            # Base64 of sound hardly compresses, and deflate costs more than all the rest.
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=GOODBYE_S,
-            log_level="warning",
-        )
-    )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that connections arrive at. Raises ConfigError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"can't listen on {host}, port {port}: {reason}. Is another program using it? "
-            "Choose another with --port."
-        ) from error
-    # Inherited by connections; asyncio doesn't set it where a listener names no protocol, and then
-    # the first token waits 40 ms for the client's delayed acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+def _write(text: str) -> None:
+    typer.echo(text, nl=False)
 
 
 def main() -> None:

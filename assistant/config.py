@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.engines.embedded import EmbeddedSettings
+from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
 from audio_io.endpointer import TurnDetection
 from audio_io.vad import VadKind
@@ -26,7 +27,7 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where to listen, and who may come in."""
+    """Where to listen, how, and who may come in."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -34,6 +35,14 @@ class ServerConfig(_Section):
     api_key: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._~+-]+$", repr=False)] = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_self_signed: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
 
 
 class LimitsConfig(_Section):
@@ -72,9 +81,11 @@ class TurnsConfig(_Section):
 class ModelConfig(_Section):
     """What answers, and how it is instructed."""
 
-    engine: Literal["auto", "embedded"] = "auto"
+    engine: Literal["auto", "embedded", "transformers"] = "auto"
+    name: Annotated[str | None, Field(min_length=1)] = None
     instructions: str = ""
     embedded: EmbeddedSettings = EmbeddedSettings()
+    transformers: TransformersSettings = TransformersSettings()
 
 
 class Config(_Section):
@@ -108,11 +119,7 @@ class Config(_Section):
             config.turns.detection()
         except ValidationError as error:
             raise ConfigError(_complaints(where, error, section="turns")) from error
-        if config.server.host not in LOOPBACK and config.server.api_key is None:
-            raise ConfigError(
-                f"server.host is {config.server.host!r}, which others can reach, and there is no "
-                "API key. Set one with --api-key or ASSISTANT_API_KEY, or listen on 127.0.0.1."
-            )
+        _check_server(config.server)
         return config
 
 
@@ -128,6 +135,21 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold sections of keys and values, not {data!r}.")
     return data
+
+
+def _check_server(server: ServerConfig) -> None:
+    # Not validators of the section: what pydantic then reports holds all its values, the key too.
+    if not server.is_local and server.api_key is None:
+        raise ConfigError(
+            f"server.host is {server.host!r}, which others can reach, and there is no "
+            "API key. Set one with --api-key or ASSISTANT_API_KEY, or listen on 127.0.0.1."
+        )
+    if (server.tls_cert is None) != (server.tls_key is None):
+        raise ConfigError("A certificate needs its key: give both --tls-cert and --tls-key.")
+    if server.tls_cert and server.tls_self_signed:
+        raise ConfigError(
+            "--tls-self-signed makes a certificate, and --tls-cert names one: leave one out."
+        )
 
 
 def _complaints(where: str, error: ValidationError, section: str | None = None) -> str:

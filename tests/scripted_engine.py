@@ -31,13 +31,15 @@ class ScriptedReply:
         self.script: asyncio.Queue[ReplyEvent | Exception] = asyncio.Queue()
         self.committed = False
         self.cancelled = asyncio.Event()
+        self._tokens = 0
 
     def says(self, *texts: str) -> None:
         for number, text in enumerate(texts):
+            self._tokens += 1
             self.script.put_nowait(Text(text, (number,)))
 
     def ends(self) -> None:
-        usage = Usage(COUNT, TokenCount(), 1)
+        usage = Usage(COUNT, TokenCount(), self._tokens)
         self.script.put_nowait(Finished("stop", usage, Timings(1, 2, 3)))
 
     async def __aiter__(self) -> AsyncIterator[ReplyEvent]:

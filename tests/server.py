@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from assistant.cli import listen, make_server
 from assistant.config import Config
 from assistant.engines.embedded import EmbeddedEngine
 from assistant.engines.engine import Engine
+from assistant.serve import listen, make_server
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from assistant.ask import ask
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
-from assistant.engines.embedded import EmbeddedEngine
+from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import Finished, ToolCall
 from assistant.errors import EngineError
 from audio_io.errors import AudioFormatError
@@ -48,7 +48,9 @@ async def test_a_question_about_a_file(hello: Path) -> None:
 
 async def test_the_embedded_engine_answers(hello: Path) -> None:
     written: list[str] = []
-    await ask(EmbeddedEngine(), hello, write=written.append)
+    # With words, it would take a greeting for one.
+    settings = EmbeddedSettings(words=False, tokens_per_s=1000)
+    await ask(EmbeddedEngine(settings), hello, write=written.append)
     assert len(written) > 5
     assert f"{len(prompt('hello-world')) / 16_000:.1f}" in "".join(written)
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from assistant.cli import listen
+from assistant.serve import listen
 
 ASSISTANT = [sys.executable, "-m", "assistant.cli"]
 

@@ -4,74 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import soxr
 from openai import AsyncOpenAI
-from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.exceptions import InvalidStatus
 
 from assistant.config import Config
-from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
-from tests.protocol import valid
+from audio_io.pcm import SAMPLE_RATE_HZ
+from tests.sdk_client import conversation
 from tests.server import serving
 from tests.speech import join, prompt, silence
 
 pytestmark = pytest.mark.slow
-
-
-class Conversation:
-    """One client of the SDK: speaks, types, and keeps every event it gets."""
-
-    def __init__(self, connection: AsyncRealtimeConnection) -> None:
-        self._connection = connection
-        self.events: list[dict[str, Any]] = []
-
-    async def send(self, **event: Any) -> None:
-        await self._connection.send(event)  # type: ignore[arg-type]
-
-    async def says(self, samples: Int16Array, chunk_ms: int = 40) -> None:
-        """Send 16 kHz samples as the API's 24 kHz, in chunks, as fast as they are taken."""
-        sound = soxr.resample(samples, SAMPLE_RATE_HZ, 24_000)
-        step = 24 * chunk_ms
-        for start in range(0, len(sound), step):
-            audio = base64.b64encode(sound[start : start + step].tobytes()).decode()
-            await self._connection.input_audio_buffer.append(audio=audio)
-
-    async def types(self, text: str) -> None:
-        content = [{"type": "input_text", "text": text}]
-        item = {"type": "message", "role": "user", "content": content}
-        await self.send(type="conversation.item.create", item=item)
-        await self._connection.response.create()
-
-    async def sees(self, type_: str) -> dict[str, Any]:
-        """Read on until an event of that type."""
-        while True:
-            event = valid(json.loads(await self._connection.recv_bytes()))
-            self.events.append(event)
-            if event["type"] == type_:
-                return event
-
-    async def reply(self) -> str:
-        """Read on to the end of the next reply: its text."""
-        done = await self.sees("response.done")
-        (item,) = done["response"]["output"]
-        return item["content"][0]["text"]
-
-
-@asynccontextmanager
-async def conversation(config: Config | None = None, **client: Any) -> AsyncIterator[Conversation]:
-    async with serving(config) as address:
-        options = {"api_key": "none", "base_url": f"http://{address}/v1", **client}
-        async with (
-            AsyncOpenAI(websocket_base_url=f"ws://{address}/v1", **options) as sdk,
-            sdk.realtime.connect(model="any") as connection,
-        ):
-            yield Conversation(connection)
 
 
 async def test_a_spoken_conversation_with_barge_in() -> None:

@@ -95,6 +95,7 @@ async def test_what_the_engine_says_of_itself(engine: TransformersEngine) -> Non
     assert engine.info == EngineInfo(
         model="tiny-qwen2-audio",
         context_tokens=8192,
+        device="cpu in float32",
         max_audio_s=30.0,
         modes=frozenset({"voice_chat", "audio_analysis", "text"}),
     )

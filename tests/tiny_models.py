@@ -82,6 +82,14 @@ def build_qwen2_audio(folder: Path) -> Path:
     return folder
 
 
+def answers_for_ever(folder: Path) -> Path:
+    """Change the checkpoint in `folder` so that its replies end at the length limit alone."""
+    config = GenerationConfig.from_pretrained(folder)
+    config.suppress_tokens.extend(config.eos_token_id)
+    config.save_pretrained(folder)
+    return folder
+
+
 def _tokenizer() -> Qwen2Tokenizer:
     vocabulary = {character: id_ for id_, character in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])

@@ -26,6 +26,8 @@ class EngineInfo:
     """The model's name, as clients see it."""
     context_tokens: int
     """Most tokens that a prompt and its reply may take together."""
+    device: str = "cpu"
+    """What it computes on, in words."""
     max_audio_s: float = 30.0
     """Longest audio part that the model takes."""
     tools: bool = False

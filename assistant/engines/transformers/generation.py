@@ -50,6 +50,7 @@ class Generator:
         return EngineInfo(
             model=model,
             context_tokens=self.checkpoint.context_tokens,
+            device=self.checkpoint.device_name,
             max_audio_s=MAX_AUDIO_S,
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )

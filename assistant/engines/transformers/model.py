@@ -37,6 +37,13 @@ class Checkpoint:
         device: torch.device = self.model.device
         return device
 
+    @property
+    def device_name(self) -> str:
+        """The device and the numbers it computes with, for people."""
+        on_gpu = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
+        return f"{name} in {str(self.model.dtype).removeprefix('torch.')}"
+
     def audio_tokens(self, sample_count: int) -> int:
         """How many tokens stand for so much audio: 25 per second for Qwen2-Audio."""
         frames = -(-sample_count // self.processor.feature_extractor.hop_length)

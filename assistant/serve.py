@@ -1,0 +1,119 @@
+"""The server at work: where it listens, its certificate, and the address that people open."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from assistant.address import machine_names, print_qr_code, reachable_host, url
+from assistant.config import Config, ServerConfig
+from assistant.engines.engine import Engine
+from assistant.errors import ConfigError
+from assistant.server import create_app
+from assistant.tls import Certificate, check_certificate, self_signed, state_folder
+
+# The message limit is ours to explain; uvicorn closes the connection only well beyond it.
+MESSAGE_SLACK_BYTES = 2**20
+# How long open connections may take to say goodbye once the server is told to end.
+GOODBYE_S = 1
+
+logger = logging.getLogger(__name__)
+
+
+def run_server(config: Config, engine: Engine) -> None:
+    """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
+    certificate = find_certificate(config.server)
+    listener = listen(config.server.host, config.server.port)
+    # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
+    with listener, suppress(KeyboardInterrupt):
+        asyncio.run(_serve(config, engine, listener, certificate))
+
+
+async def _serve(
+    config: Config, engine: Engine, listener: socket.socket, certificate: Certificate | None
+) -> None:
+    server = make_server(config, engine, certificate)
+    try:
+        await engine.start()
+        logger.info("%s answers, on %s.", engine.info.model, engine.info.device)
+        announce(config.server, port=listener.getsockname()[1])
+        await server.serve(sockets=[listener])
+    finally:
+        await engine.close()
+
+
+def make_server(
+    config: Config, engine: Engine, certificate: Certificate | None = None
+) -> uvicorn.Server:
+    """The server as it is run, for an engine that has started."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(config, engine),
+            ssl_certfile=certificate.certificate if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
+            ws="websockets-sansio",
+            ws_max_size=config.limits.max_message_bytes + MESSAGE_SLACK_BYTES,
+            # Base64 of sound hardly compresses, and deflate costs more than all the rest.
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=GOODBYE_S,
+            log_level="warning",
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that connections arrive at. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        help_ = (
+            "Another program uses it: choose another port with --port."
+            if taken
+            else ("Name an address of this machine by --host, and a free port by --port.")
+        )
+        raise ConfigError(f"can't listen on {host}, port {port}: {reason}. {help_}") from error
+    # Inherited by connections; asyncio doesn't set it where a listener names no protocol, and then
+    # the first token waits 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def find_certificate(config: ServerConfig) -> Certificate | None:
+    """The certificate to serve with; None for plain http. Raises ConfigError."""
+    if config.tls_self_signed:
+        return self_signed(state_folder(), machine_names(config.host), datetime.now(UTC))
+    if config.tls_cert and config.tls_key:
+        certificate = Certificate(config.tls_cert, config.tls_key)
+        check_certificate(certificate)
+        return certificate
+    return None
+
+
+def announce(config: ServerConfig, port: int) -> None:
+    """Print the address to open, and for other machines its QR code."""
+    secure = bool(config.tls_cert or config.tls_self_signed)
+    host = reachable_host(config.host)
+    address = url("https" if secure else "http", host, port)
+    typer.echo(f"Listening on {address} - open it in a browser and talk. Ctrl-C ends.")
+    if config.is_local:
+        return
+    if secure:
+        print_qr_code(address, Console())
+    else:
+        typer.echo(
+            "Beyond this machine, browsers give the microphone only to https pages: add "
+            "--tls-self-signed, or --tls-cert and --tls-key."
+        )
+    if config.tls_self_signed:
+        typer.echo("The certificate is this machine's own: a browser asks once whether to go on.")

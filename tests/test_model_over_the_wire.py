@@ -1,0 +1,115 @@
+"""Qwen2-Audio behind the server: the wire brings what the model card's own code answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from assistant.config import Config, TurnsConfig
+from assistant.conversation import Message
+from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from audio_io.pcm import Int16Array
+from audio_io.segmenter import SpeechSegmenter, SpeechStopped
+from audio_io.vad import SileroVad
+from tests.dialogue import assistant, prompt, system, user
+from tests.model_card import ModelCard
+from tests.sdk_client import Conversation, conversation
+from tests.speech import join, phrase, silence
+from tests.speech import prompt as speech
+from tests.tiny_models import answers_for_ever
+
+pytestmark = pytest.mark.slow
+
+AT_16_KHZ = {"type": "audio/pcm", "rate": 16_000}
+REPLY_TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def card(tiny_qwen2_audio: Path) -> ModelCard:
+    return ModelCard(tiny_qwen2_audio)
+
+
+def engine(folder: Path, **settings: object) -> TransformersEngine:
+    settings = {"device": "cpu", "max_output_tokens": REPLY_TOKENS} | settings
+    return TransformersEngine(str(folder), TransformersSettings.model_validate(settings))
+
+
+def utterance(sound: Int16Array) -> Int16Array:
+    """What turn detection makes of `sound`, in which there is one turn."""
+    turns = TurnsConfig()
+    events = SpeechSegmenter(SileroVad(), turns.detection()).feed(sound, 16_000)
+    (stopped,) = [event for event in events if isinstance(event, SpeechStopped)]
+    assert stopped.utterance is not None
+    return stopped.utterance.samples
+
+
+async def spoken_by_hand(client: Conversation, samples: Int16Array) -> None:
+    await client.says(samples)
+    await client.send(type="input_audio_buffer.commit")
+    await client.send(type="response.create")
+
+
+async def test_a_conversation_spoken_and_typed(tiny_qwen2_audio: Path, card: ModelCard) -> None:
+    config = Config.load(overrides={"model": {"instructions": "Be brief."}})
+    said: list[Message] = [system("Be brief.")]
+
+    async def is_answered(turn: Message) -> None:
+        """The wire's reply is the reference's, to the conversation up to here."""
+        reply = await client.reply()
+        said.append(turn)
+        assert reply == card.reply(prompt(*said), REPLY_TOKENS)
+        said.append(assistant(reply))
+
+    async with conversation(config, engine(tiny_qwen2_audio)) as client:
+        created = await client.sees("session.created")
+        assert created["session"]["model"] == "tiny-qwen2-audio"
+
+        # Speech alone, its turn cut by the server, the reply begun in the pause.
+        await client.hears(format=AT_16_KHZ)
+        sound = join(silence(500), speech("hello-world"), silence(1500))
+        await client.says(sound)
+        await is_answered(user(utterance(sound)))
+
+        await client.types("What did I say?")
+        await is_answered(user("What did I say?"))
+
+        # Speech alone again, and text about it, the client's turns.
+        await client.hears(turn_detection=None)
+        await client.send(type="input_audio_buffer.clear")
+        await spoken_by_hand(client, phrase("Front_Left"))
+        await is_answered(user(phrase("Front_Left")))
+
+        await client.types("Which side?", about=phrase("Side_Right"))
+        await is_answered(user(phrase("Side_Right"), "Which side?"))
+
+        usage = client.events[-1]["response"]["usage"]
+        declared = card.prompt_ids(prompt(*said[:-1]))
+        assert usage["input_tokens"] == len(declared)
+        audio_token = card.processor.tokenizer.convert_tokens_to_ids("<|AUDIO|>")
+        details = usage["input_token_details"]
+        assert details["audio_tokens"] == declared.count(audio_token)
+
+
+async def test_a_worker_that_dies_fails_the_reply_and_the_conversation_goes_on(
+    tiny_qwen2_audio: Path, tmp_path: Path, card: ModelCard
+) -> None:
+    folder = answers_for_ever(shutil.copytree(tiny_qwen2_audio, tmp_path / "endless"))
+    model = engine(folder, worker="process", max_output_tokens=8000)
+    async with conversation(engine=model) as client:
+        await client.types("Go on.")
+        await client.sees("response.output_text.delta")
+        assert model.worker_pid is not None
+        os.kill(model.worker_pid, signal.SIGKILL)
+        failed = (await client.sees("response.done"))["response"]
+        assert failed["status"] == "failed"
+        error = failed["status_details"]["error"]
+        assert error["message"] == "The model's worker was ended by SIGKILL."
+
+        await client.types("Are you there?", max_output_tokens=REPLY_TOKENS)
+        done = (await client.sees("response.done"))["response"]
+        assert done["status"] == "incomplete"
+        assert len(done["output"][0]["content"][0]["text"]) == REPLY_TOKENS

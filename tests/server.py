@@ -10,16 +10,21 @@ from assistant.config import Config
 from assistant.engines.embedded import EmbeddedEngine
 from assistant.engines.engine import Engine
 from assistant.serve import listen, make_server
+from assistant.tls import Certificate
 
 
 @asynccontextmanager
-async def serving(config: Config | None = None, engine: Engine | None = None) -> AsyncIterator[str]:
+async def serving(
+    config: Config | None = None,
+    engine: Engine | None = None,
+    certificate: Certificate | None = None,
+) -> AsyncIterator[str]:
     """A server on a free port of 127.0.0.1; yields `127.0.0.1:PORT`."""
     config = config or Config()
     engine = engine or EmbeddedEngine(config.model.embedded)
     listener = listen("127.0.0.1", 0)
     await engine.start()
-    server = make_server(config, engine)
+    server = make_server(config, engine, certificate)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         # Connections wait in the listener's backlog until the server takes them.

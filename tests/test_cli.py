@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import httpx
 import pytest
+from playwright.async_api import expect
 from websockets.sync.client import connect
 
 from assistant.serve import listen
+from tests.browser import open_page
+from tests.dialogue import prompt, user
+from tests.model_card import ModelCard
+from tests.speech import join, phrase, silence, write_wav
+from tests.speech import prompt as speech
 
 ASSISTANT = [sys.executable, "-m", "assistant.cli"]
 
@@ -21,6 +31,28 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*ASSISTANT, *arguments], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`assistant serve` with the address that it announces; its log may hold no traceback."""
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [*ASSISTANT, "serve", "--port=0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().partition("http://")[2].split()[0]
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+        log.seek(0)
+        assert "Traceback" not in log.read()
 
 
 def test_small_messages_do_not_wait_for_acknowledgements() -> None:
@@ -45,35 +77,87 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--config", "nowhere.yaml"], "nowhere.yaml can't be read"),
-        (["--port", "70000"], "server.port: 70000 is not allowed"),
-        (["--engine", "best"], "model.engine: 'best' is not allowed"),
-        (["--host", "0.0.0.0"], "there is no API key"),
+        (["serve", "--config", "nowhere.yaml"], "nowhere.yaml can't be read"),
+        (["serve", "--port", "70000"], "server.port: 70000 is not allowed"),
+        (["serve", "--engine", "best"], "model.engine: 'best' is not allowed"),
+        (["serve", "--host", "0.0.0.0"], "there is no API key"),
+        (["serve", "--host", "192.0.2.1", "--api-key", "k"], "Name an address of this machine"),
+        (["serve", "--tls-cert", "a", "--tls-key", "b"], "a can't be read: No such file"),
+        (["talk", "--engine", "transformers"], "needs a model"),
+        (["talk", "--url", "ws://127.0.0.1:1", "--model", "x"], "leave out --model"),
+        (["ask", "nowhere.wav"], "nowhere.wav can't be read: No such file"),
+        (["selftest", "--engine", "embedded", "--model", "x"], "no use for the model x"),
     ],
 )
-def test_a_broken_configuration_is_one_clear_line(arguments: list[str], text: str) -> None:
-    result = run("serve", *arguments)
+def test_a_mistake_is_one_clear_line(arguments: list[str], text: str) -> None:
+    result = run(*arguments)
     assert result.returncode == 1
     assert text in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
+def test_a_model_answers_a_file_and_a_question_about_it(
+    tiny_qwen2_audio: Path, tmp_path: Path
+) -> None:
+    card = ModelCard(tiny_qwen2_audio)
+    file = write_wav(tmp_path / "side.wav", phrase("Side_Left"))
+    for question in ([], ["Which side?"]):
+        result = run("ask", "--model", str(tiny_qwen2_audio), str(file), *question)
+        expected = card.reply(prompt(user(phrase("Side_Left"), *question)), 1024)
+        assert (result.returncode, result.stdout) == (0, expected + "\n")
+
+
+@pytest.mark.slow
+def test_the_selftest_shows_answers_and_speed(tiny_qwen2_audio: Path) -> None:
+    result = run("selftest", "--model", str(tiny_qwen2_audio))
+    assert result.returncode == 0
+    report = r"first token after \d+\.\d{3} s, then \d+\.\d tokens/s; \d+ tokens in, \d+ out"
+    assert len(re.findall(report, result.stdout)) == 3
+
+
+@pytest.mark.slow
+def test_what_keeps_a_model_from_answering_is_said_at_the_start(tmp_path: Path) -> None:
+    result = run("serve", "--port", "0", "--model", str(tmp_path))
+    assert result.returncode == 1
+    assert "is not a whole checkpoint: it has no config.json" in result.stderr
+    assert "Listening" not in result.stdout
+
+
+@pytest.mark.slow
+async def test_a_model_holds_a_spoken_conversation_in_the_browser(
+    tiny_qwen2_audio: Path, tmp_path: Path
+) -> None:
+    card = ModelCard(tiny_qwen2_audio)
+    sound = write_wav(tmp_path / "person.wav", join(silence(4000), speech("hello-world")))
+    with serving(f"--model={tiny_qwen2_audio}") as (_, address):
+        async with open_page(f"http://{address}", microphone=sound) as page:
+            await page.get_by_role("button", name="Start").click()
+            # Heard through Opus, so nobody can say which tokens it ought to answer.
+            completed = page.locator(".reply[data-status=completed]")
+            await expect(completed).to_have_count(1, timeout=30_000)
+            await expect(page.locator("#model")).to_contain_text("tiny-qwen2-audio")
+            await expect(page.locator(".speech")).to_have_count(1)
+            assert await completed.locator(".text").inner_text()
+            # A new call is a new conversation, in which text has but one answer.
+            await page.get_by_role("button", name="End", exact=True).click()
+            await page.get_by_role("button", name="Start").click()
+            await page.get_by_label("Message").fill("Are you there?")
+            await page.get_by_label("Message").press("Enter")
+            await expect(completed).to_have_count(2, timeout=30_000)
+            answer = await completed.last.locator(".text").text_content()
+            expected = card.reply(prompt(user("Are you there?")), 1024)
+            # The name before it is for screen readers.
+            assert answer == f"Assistant: {expected}"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_the_middle_of_a_conversation(end: signal.Signals) -> None:
-    with subprocess.Popen(
-        [*ASSISTANT, "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-    ) as server:
-        assert server.stdout is not None and server.stderr is not None
-        address = server.stdout.readline().partition("http://")[2].split()[0]
+    with serving() as (server, address):
         assert httpx.get(f"http://{address}/health").json()["status"] == "ok"
         with connect(f"ws://{address}/v1/realtime") as websocket:
             assert "session.created" in str(websocket.recv())
             server.send_signal(end)
             server.wait(timeout=10)
-        assert "Traceback" not in server.stderr.read()
-        assert server.returncode in (0, -end)
+    assert server.returncode in (0, -end)

@@ -46,6 +46,13 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("- a list", ["sections of keys and values"]),
         ("a: [", ["not valid YAML"]),
         ("server: {api_key: 'open sesame'}", ["server.api_key", "pattern"]),
+        ("server: {tls_cert: a.pem}", ["both --tls-cert and --tls-key"]),
+        (
+            "server: {tls_cert: a.pem, tls_key: b.pem, tls_self_signed: true}",
+            ["--tls-self-signed", "--tls-cert", "leave one out"],
+        ),
+        ("model: {engine: best}", ["model.engine", "'best'", "'transformers'"]),
+        ("model: {transformers: {device: tpu}}", ["model.transformers.device", "'tpu'"]),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
     ],
 )

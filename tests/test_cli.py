@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from websockets.sync.client import connect
 from assistant.serve import listen
 from tests.browser import open_page
 from tests.dialogue import prompt, user
+from tests.hub import MODEL, hub
 from tests.model_card import ModelCard
 from tests.speech import join, phrase, silence, write_wav
 from tests.speech import prompt as speech
@@ -106,6 +108,25 @@ def test_a_model_answers_a_file_and_a_question_about_it(
         result = run("ask", "--model", str(tiny_qwen2_audio), str(file), *question)
         expected = card.reply(prompt(user(phrase("Side_Left"), *question)), 1024)
         assert (result.returncode, result.stdout) == (0, expected + "\n")
+
+
+@pytest.mark.slow
+def test_a_model_is_downloaded_though_the_connection_breaks(
+    tiny_qwen2_audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_qwen2_audio, tmp_path / "offered")
+    # The library goes on from where it was in steps of 10 MB.
+    (folder / "ballast.safetensors").write_bytes(bytes(24_000_000))
+    file = write_wav(tmp_path / "side.wav", phrase("Side_Left"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    with hub(folder) as offered:
+        offered.breaks_off = "ballast.safetensors"
+        monkeypatch.setenv("HF_ENDPOINT", offered.url)
+        result = run("ask", "--model", MODEL, str(file))
+    expected = ModelCard(tiny_qwen2_audio).reply(prompt(user(phrase("Side_Left"))), 1024)
+    assert (result.returncode, result.stdout) == (0, expected + "\n")
+    assert offered.ranges == [("ballast.safetensors", "bytes=10485760-")]
+    assert "Fetching 8 files" in result.stderr
 
 
 @pytest.mark.slow

@@ -35,7 +35,8 @@ def find_config(model: str) -> Path:
 def find_checkpoint(model: str) -> Path:
     """The folder with all of a model's files; downloads what is missing, with progress.
 
-    An interrupted download goes on where it was. Raises EngineError that says what to do.
+    A connection that breaks is taken up again where it was; after an interruption of the program,
+    the files that were whole are kept. Raises EngineError that says what to do.
     """
     return _find(model, _FILES, whole=True)
 

@@ -15,6 +15,8 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from assistant.access import AccessMiddleware, error_response
 from assistant.config import Config
@@ -60,7 +62,20 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
     # No interactive API pages: they load their scripts from elsewhere.
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.add_middleware(AccessMiddleware, config=config.server)
+    # Outside of the other, which would turn away the questions that browsers ask beforehand.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.server.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Location"],
+    )
     app.mount("/web", _PageFiles(directory=WEB))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        # Nobody is there to read it; without it, the log would hold a traceback.
+        return Response(status_code=400)
 
     @app.get("/")
     async def page() -> FileResponse:

@@ -155,3 +155,40 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
         await settle(address, 0)
         sending.cancel()
         websocket.transport.abort()
+
+
+async def test_pages_of_allowed_origins_may_call_and_others_may_not() -> None:
+    config = Config.load(overrides={"server": {"allowed_origins": ["https://good.example"]}})
+    asks = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    async with (
+        serving(config, ScriptedModel()) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as http,
+    ):
+        for origin, allowed in (("https://good.example", True), ("https://bad.example", False)):
+            headers = {"Origin": origin}
+            asked = await http.options("/v1/realtime/calls", headers=headers | asks)
+            assert asked.is_success is allowed
+            health = await http.get("/health", headers=headers)
+            assert health.is_success is allowed
+            assert (health.headers.get("access-control-allow-origin") == origin) is allowed
+            if allowed:
+                assert health.headers["access-control-expose-headers"] == "Location"
+
+
+async def test_an_upload_that_breaks_off_leaves_no_traceback(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = address.partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = "POST /v1/realtime/calls HTTP/1.1\r\nHost: localhost\r\n"
+    head += "Content-Type: application/sdp\r\nContent-Length: 100\r\n\r\nv=0"
+    writer.write(head.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+        assert (await http.get("/health")).is_success
+    assert caplog.records == []

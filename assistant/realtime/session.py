@@ -7,13 +7,12 @@ order. `live.py` carries them out.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
-from assistant.conversation import AudioPart, Conversation, Message, Prompt
+from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, ReplyOptions
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import (
@@ -37,7 +36,9 @@ from assistant.realtime.events import (
     ResponseParams,
     SessionUpdate,
 )
-from assistant.realtime.items import decode_pcm, item_from_message, message_from_item
+from assistant.realtime.history import History
+from assistant.realtime.items import decode_pcm, message_from_item
+from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
@@ -54,8 +55,6 @@ from audio_io.segmenter import (
     SpeechStopped,
     Utterance,
 )
-
-logger = logging.getLogger(__name__)
 
 _DETECTION = TurnDetection()
 _NOTHING_SPECIAL = ResponseParams()
@@ -107,10 +106,10 @@ class RealtimeSession:
             new_id=new_id,
             send=self._stamped,
         )
+        self._history = History(self._conversation, session_id=self.id, send=self._stamped)
         self._turns = TurnTaker(TurnRules(speculate=speculate))
         self._follow_settings()
-        self._turn_item_id: str | None = None
-        self._turn_parts: list[AudioPart] = []
+        self._turn = OpenTurn(new_id)
         self.next_deadline_ms: int | None = started_ms + limits.max_session_s * 1000
         """When to call `time` next, on the clock of `started_ms`."""
 
@@ -161,13 +160,13 @@ class RealtimeSession:
                 started = self._send(
                     "input_audio_buffer.speech_started",
                     audio_start_ms=_ms(event.start_sample),
-                    item_id=self._turn_id(),
+                    item_id=self._turn.id,
                 )
                 return [started, *self._act(self._turns.speech_started())]
             case PartEnded():
-                self._turn_parts.append(AudioPart.of(event.utterance.samples))
+                self._turn.add(event.utterance)
                 busy = self._responder.id is not None
-                return [] if busy else [Prefill(self._prompt(self._turn_message()))]
+                return [] if busy else [Prefill(self._prompt(self._turn.message()))]
             case PauseBegan():
                 return self._act(self._turns.pause_began(), pause=event.utterance)
             case SpeechResumed():
@@ -179,7 +178,7 @@ class RealtimeSession:
                 stopped = self._send(
                     "input_audio_buffer.speech_stopped",
                     audio_end_ms=_ms(end_sample),
-                    item_id=self._turn_id(),
+                    item_id=self._turn.id,
                 )
                 committed = self._commit_turn(event.utterance)
                 as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
@@ -198,7 +197,7 @@ class RealtimeSession:
     def flushed(self, utterance: Utterance | None, event_id: str | None) -> list[Effect]:
         """What FlushHearing found: the rest of the turn, None where there was too little."""
         actions = self._act(self._turns.input_taken())
-        if utterance is None and not self._turn_parts:
+        if utterance is None and self._turn.is_empty:
             empty = ProtocolError(
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms "
                 "of audio.",
@@ -242,7 +241,7 @@ class RealtimeSession:
             case Commit():
                 return [FlushHearing(event.event_id)]
             case Clear():
-                self._turn_item_id, self._turn_parts = None, []
+                self._turn.start_over()
                 actions = self._act(self._turns.input_taken())
                 return [ClearHearing(), *actions, self._send("input_audio_buffer.cleared")]
             case ItemCreate():
@@ -287,7 +286,7 @@ class RealtimeSession:
 
     def _create_item(self, event: ItemCreate) -> list[Effect]:
         item_id = event.item.id or self._new_id("item")
-        if item_id in self._conversation or item_id == self._turn_item_id:
+        if item_id in self._conversation or self._turn.owns(item_id):
             raise ProtocolError(
                 f"Error adding item: an item with the id {item_id!r} already exists.",
                 code="item_create_duplicate_item_id",
@@ -295,52 +294,13 @@ class RealtimeSession:
             )
         rate_hz = self._settings.audio.input.format.rate
         message = message_from_item(event.item, id=item_id, sample_rate_hz=rate_hz)
-        after = event.previous_item_id
-        if after is None:
-            previous_id = self._conversation.add(message)
-        else:
-            try:
-                previous_id = self._conversation.insert(
-                    message, after=None if after == "root" else after
-                )
-            except KeyError as error:
-                raise ProtocolError(
-                    f"Error adding item: the previous item with id {after!r} does not exist.",
-                    code="item_create_invalid_previous_item_id",
-                    param="previous_item_id",
-                ) from error
-        return self._announced(message, previous_id)
-
-    # Turns.
-
-    def _turn_id(self) -> str:
-        if self._turn_item_id is None:
-            self._turn_item_id = self._new_id("item")
-        return self._turn_item_id
-
-    def _turn_message(self, last: Utterance | None = None) -> Message:
-        """The person's turn so far, with `last` as its newest part."""
-        parts = [*self._turn_parts, *([AudioPart.of(last.samples)] if last else [])]
-        return Message(self._turn_id(), "user", tuple(parts))
+        return self._history.create(message, after=event.previous_item_id)
 
     def _commit_turn(self, last: Utterance | None) -> list[Effect]:
-        """The turn becomes a message of the conversation."""
-        message = self._turn_message(last)
-        self._turn_item_id, self._turn_parts = None, []
-        previous_id = self._conversation.add(message)
-        committed = self._send(
-            "input_audio_buffer.committed", item_id=message.id, previous_item_id=previous_id
-        )
-        return [committed, *self._announced(message, previous_id)]
-
-    def _announced(self, message: Message, previous_id: str | None) -> list[Effect]:
-        if dropped := self._conversation.trim():
-            logger.info("%s: dropped the oldest %d messages", self.id, dropped)
-        item = item_from_message(message)
-        return [
-            self._send(f"conversation.item.{step}", previous_item_id=previous_id, item=item)
-            for step in ("added", "done")
-        ]
+        """The turn, with `last` as its newest part, becomes a message of the conversation."""
+        message = self._turn.message(last)
+        self._turn.start_over()
+        return self._history.commit(message)
 
     # Replies.
 
@@ -361,7 +321,7 @@ class RealtimeSession:
         for action in actions:
             match action:
                 case TurnAction.SPECULATE:
-                    prompt = self._prompt(self._turn_message(pause))
+                    prompt = self._prompt(self._turn.message(pause))
                     effects += self._responder.start(prompt, self._options(ahead=True))
                 case TurnAction.WITHDRAW:
                     effects += self._responder.withdraw()

@@ -77,6 +77,10 @@ class TurnDetection:
         int,
         Field(ge=200, le=2_000, description="Silence after which the reply is begun on trial."),
     ] = 250
+    confirm_ms: Annotated[
+        int | None,
+        Field(ge=0, le=5_000, description="Speech after which a turn is told to be no cough."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from typing import assert_never
 
 import numpy as np
 
+from audio_io.confirmation import Confirmation
 from audio_io.cutting import quietest_sample
 from audio_io.endpointer import (
     MAX_TURN_S,
@@ -94,6 +95,17 @@ class SpeechStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechConfirmed:
+    """The open turn's speech, its pauses left out, has lasted for the detection's `confirm_ms`.
+
+    Comes at most once in a turn, and never where `confirm_ms` is None.
+    """
+
+    decided_at_sample: int
+    """How much had been heard when this was decided."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartEnded:
     """Long speech has reached the length of a part; the turn goes on behind it."""
 
@@ -135,7 +147,15 @@ class AudioDropped:
     from_sample: int
 
 
-SpeechEvent = SpeechStarted | PartEnded | PauseBegan | SpeechResumed | SpeechStopped | AudioDropped
+SpeechEvent = (
+    SpeechStarted
+    | SpeechConfirmed
+    | PartEnded
+    | PauseBegan
+    | SpeechResumed
+    | SpeechStopped
+    | AudioDropped
+)
 
 _DEFAULT_DETECTION = TurnDetection()
 
@@ -155,6 +175,7 @@ class SpeechSegmenter:
         """What comes before was handed over or is forgotten."""
         self._probabilities: deque[float] = deque(maxlen=_REMEMBERED_WINDOWS)
         """The newest windows', up to the endpointer's position."""
+        self._confirmation = Confirmation()
         self._manual_limit = _MAX_TURN_SAMPLES
         self._dropped_samples = 0
 
@@ -225,6 +246,7 @@ class SpeechSegmenter:
             self._part_start, self._dropped_samples = self._buffer.end, 0
         self._manual_limit = self._buffer.end + _MAX_TURN_SAMPLES
         self._probabilities.clear()
+        self._confirmation = Confirmation()
         self._endpointer = Endpointer(detection, self._buffer.end) if detection else None
 
     @property
@@ -257,8 +279,11 @@ class SpeechSegmenter:
             window = self._buffer.view(end - WINDOW_SAMPLES, end)
             probability = self._detector.probability(window)
             self._probabilities.append(probability)
-            for transition in endpointer.push(probability):
+            transitions = endpointer.push(probability)
+            for transition in transitions:
                 events += self._events_of(transition, endpointer)
+            if self._confirmation.push(transitions, endpointer):
+                events.append(SpeechConfirmed(endpointer.position_samples))
             if endpointer.speaking:
                 events += self._parts_before(endpointer.speech_end_sample + _TAIL_SAMPLES)
         return events

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from assistant.engines.embedded import EmbeddedSettings
 from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
+from assistant.turns import BARGE_IN_MIN_SPEECH_MS
 from audio_io.endpointer import TurnDetection
 from audio_io.vad import VadKind
 
@@ -67,6 +68,7 @@ class TurnsConfig(_Section):
     silence_duration_ms: int = _DETECTION.silence_duration_ms
     pause_ms: int = _DETECTION.pause_ms
     speculate: bool = True
+    barge_in_min_speech_ms: Annotated[int, Field(ge=0, le=5000)] = BARGE_IN_MIN_SPEECH_MS
 
     def detection(self) -> TurnDetection:
         """Raises ValidationError where a value is out of its range."""
@@ -75,6 +77,7 @@ class TurnsConfig(_Section):
             prefix_padding_ms=self.prefix_padding_ms,
             silence_duration_ms=self.silence_duration_ms,
             pause_ms=self.pause_ms,
+            confirm_ms=self.barge_in_min_speech_ms,
         )
 
 

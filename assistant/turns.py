@@ -6,19 +6,25 @@ Two things are tracked: whether the person speaks, and whether a reply is under 
                                              ^------speech_resumed----'
 
     replying  NOT --Speculate--> AHEAD --Promote--> ALOUD --finished--> NOT
-               ^----Withdraw-------'                  |
-               |--------------Answer----------------->|
-               '-------------Interrupt----------------'
+               ^----Withdraw-------'               |  |  ^
+               |-------------Answer----------------|--'  |
+               |                              Hold v     | Release
+               |                                 HELD ---'
+               '-------------Interrupt--- ALOUD, HELD
 
 A reply is AHEAD while it is made on the guess that a pause ends the turn: nothing of it is shown.
-It is ALOUD once its turn is over, or a client asked for it.
+It is ALOUD once its turn is over, or a client asked for it, and HELD while it waits to be known
+whether a sound is an interruption.
 
 The rules:
-- a pause starts a reply ahead, unless one is aloud; speech that resumes withdraws it;
+- a pause starts a reply ahead, unless one is under way; speech that resumes withdraws it;
 - the end of a turn promotes the reply ahead where it was made for exactly this turn, else it
   starts one;
-- speech during a reply aloud interrupts it, if the client wants that; where it doesn't, the turn is
-  answered when the reply has finished;
+- speech during a reply aloud is in doubt, if the client wants to be interrupted: it may be a cough.
+  The reply is held while the sound goes on, and released when it pauses. Only when the speech is
+  confirmed, because it has lasted, is it announced, and interrupts. A sound that ends in doubt is
+  no turn: nobody hears of it;
+- where the client doesn't want that, a turn during a reply is answered when the reply has finished;
 - what a client asks for goes before what was guessed.
 """
 
@@ -26,6 +32,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+
+BARGE_IN_MIN_SPEECH_MS = 500
+"""Speech that is no mere "mm-hm" any more. As detected, "uh-huh", "yeah", "okay" and "right" last
+for 350 to 450 ms at an ordinary pace, and most commands of two words for longer; LiveKit's default
+is the same."""
 
 
 class TurnAction(Enum):
@@ -39,8 +50,14 @@ class TurnAction(Enum):
     """The reply ahead answers the turn: show what there is, and all that comes."""
     ANSWER = auto()
     """Start a reply and show it."""
+    HOLD = auto()
+    """Show no more of the reply aloud for now; it may be made on."""
+    RELEASE = auto()
+    """Go on showing the reply, from where it was held."""
     INTERRUPT = auto()
-    """Cancel the reply aloud; what was shown of it stays said."""
+    """Cancel the reply aloud or held; what was shown of it stays said."""
+    ANNOUNCE = auto()
+    """The person's turn is one: tell the client that it has begun."""
 
 
 class _Hearing(Enum):
@@ -53,6 +70,7 @@ class _Replying(Enum):
     NOT = auto()
     AHEAD = auto()
     ALOUD = auto()
+    HELD = auto()
 
 
 @dataclass(slots=True)
@@ -62,7 +80,7 @@ class TurnRules:
     create_response: bool = True
     """Answer a turn when it ends."""
     interrupt_response: bool = True
-    """Speech cancels the reply aloud."""
+    """Confirmed speech cancels the reply aloud."""
     speculate: bool = True
     """Use pauses for replies ahead."""
 
@@ -74,6 +92,7 @@ class TurnTaker:
         self.rules = rules
         self._hearing = _Hearing.SILENT
         self._replying = _Replying.NOT
+        self._in_doubt = False
         self._owed = False  # a turn ended during a reply that may not be interrupted
 
     @property
@@ -82,16 +101,33 @@ class TurnTaker:
         return self._hearing is not _Hearing.SILENT
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether what is heard may yet be a cough; ask before `speech_stopped`."""
+        return self._in_doubt
+
+    @property
     def replying(self) -> bool:
-        """Whether a reply is aloud."""
-        return self._replying is _Replying.ALOUD
+        """Whether there is a reply that a client knows of."""
+        return self._replying in (_Replying.ALOUD, _Replying.HELD)
 
     def speech_started(self) -> list[TurnAction]:
         self._hearing = _Hearing.SPEAKING
-        return self._interrupt() if self.rules.interrupt_response else []
+        self._in_doubt = self.replying and self.rules.interrupt_response
+        return self._hold() if self._in_doubt else [TurnAction.ANNOUNCE]
+
+    def speech_confirmed(self) -> list[TurnAction]:
+        """The speech has lasted for too long to be a cough."""
+        if not self._in_doubt:
+            return []
+        self._in_doubt = False
+        # The rule may have changed since the speech began.
+        settled = self._interrupt() if self.rules.interrupt_response else self._release()
+        return [TurnAction.ANNOUNCE, *settled]
 
     def pause_began(self) -> list[TurnAction]:
         self._hearing = _Hearing.PAUSED
+        if self._in_doubt:
+            return self._release()
         wanted = self.rules.speculate and self.rules.create_response
         if not wanted or self._replying is not _Replying.NOT:
             return []
@@ -100,14 +136,22 @@ class TurnTaker:
 
     def speech_resumed(self) -> list[TurnAction]:
         self._hearing = _Hearing.SPEAKING
-        return self._withdraw()
+        return self._hold() if self._in_doubt else self._withdraw()
+
+    def speech_dismissed(self) -> list[TurnAction]:
+        """The sound is over, and was in doubt to its end: there was no turn."""
+        return self._end_of_hearing()
 
     def speech_stopped(self, *, as_guessed: bool) -> list[TurnAction]:
-        """The turn is over. `as_guessed`: the reply ahead was made for just this prompt."""
+        """The turn is over. `as_guessed`: the reply ahead was made for just this prompt.
+
+        Where it is in doubt, `speech_dismissed` takes this one's place.
+        """
         self._hearing = _Hearing.SILENT
         if not self.rules.create_response:
             return self._withdraw()
         if self._replying is _Replying.AHEAD and as_guessed:
+            self._owed = False
             self._replying = _Replying.ALOUD
             return [TurnAction.PROMOTE]
         if self._replying is _Replying.ALOUD and not self.rules.interrupt_response:
@@ -117,11 +161,10 @@ class TurnTaker:
 
     def input_taken(self) -> list[TurnAction]:
         """The client committed or cleared the input: a turn, if open, ends with no reply due."""
-        self._hearing = _Hearing.SILENT
-        return self._withdraw()
+        return [*self._withdraw(), *self._end_of_hearing()]
 
     def requested(self) -> list[TurnAction]:
-        """The client asks for a reply; ask `replying` first, since there can be but one aloud."""
+        """The client asks for a reply; ask `replying` first, since there can be but one."""
         return [*self._withdraw(), *self._answer()]
 
     def cancelled(self) -> list[TurnAction]:
@@ -139,14 +182,31 @@ class TurnTaker:
         self._replying = _Replying.ALOUD
         return [TurnAction.ANSWER]
 
+    def _end_of_hearing(self) -> list[TurnAction]:
+        self._hearing = _Hearing.SILENT
+        self._in_doubt = False
+        return self._release()
+
     def _withdraw(self) -> list[TurnAction]:
         if self._replying is not _Replying.AHEAD:
             return []
         self._replying = _Replying.NOT
         return [TurnAction.WITHDRAW]
 
-    def _interrupt(self) -> list[TurnAction]:
+    def _hold(self) -> list[TurnAction]:
         if self._replying is not _Replying.ALOUD:
+            return []
+        self._replying = _Replying.HELD
+        return [TurnAction.HOLD]
+
+    def _release(self) -> list[TurnAction]:
+        if self._replying is not _Replying.HELD:
+            return []
+        self._replying = _Replying.ALOUD
+        return [TurnAction.RELEASE]
+
+    def _interrupt(self) -> list[TurnAction]:
+        if not self.replying:
             return []
         self._replying = _Replying.NOT
         return [TurnAction.INTERRUPT]

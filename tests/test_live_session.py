@@ -130,7 +130,7 @@ def test_a_client_that_does_not_read_gets_no_text_ahead_of_it() -> None:
             client.reads.clear()
             reply.says(" three", " four", " five")
             await asyncio.sleep(1)
-            await client.says(loud(200))  # barge-in
+            await client.says(loud(600))  # barge-in
             client.reads.set()
             done = await client.sees("response.done")
             await reply.cancelled.wait()
@@ -139,6 +139,29 @@ def test_a_client_that_does_not_read_gets_no_text_ahead_of_it() -> None:
             assert done["response"]["status"] == "cancelled"
             (said,) = client.session.messages[-1].parts
             assert isinstance(said, TextPart) and said.text == client.text()
+
+    run(main())
+
+
+def test_a_reply_goes_on_from_the_same_token_after_a_cough() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            (reply,) = model.replies
+            reply.says("one", " two")
+            await client.sees("response.output_text.delta", 2)
+            before = client.types()
+            await client.says(np.concatenate([loud(300), quiet(100)]))
+            reply.says(" three", " four")
+            await asyncio.sleep(0.1)
+            assert client.types() == before
+            await client.says(quiet(900))
+            reply.ends()
+            done = await client.sees("response.done")
+            assert done["response"]["status"] == "completed"
+            assert client.text() == "one two three four"
+            assert client.types().count("input_audio_buffer.speech_started") == 1
+            assert len(client.session.messages) == 2 and not reply.cancelled.is_set()
 
     run(main())
 

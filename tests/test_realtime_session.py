@@ -39,6 +39,7 @@ from audio_io.segmenter import (
     AudioDropped,
     PartEnded,
     PauseBegan,
+    SpeechConfirmed,
     SpeechResumed,
     SpeechStarted,
     SpeechStopped,
@@ -92,6 +93,9 @@ class Client:
     def starts_to_speak(self, start: int = 1600) -> list[Effect]:
         self.said = utterance(start)
         return self.session.heard(SpeechStarted(start))
+
+    def keeps_speaking(self) -> list[Effect]:
+        return self.session.heard(SpeechConfirmed(self.said.start_sample + 16_000))
 
     def pauses(self) -> list[Effect]:
         return self.session.heard(PauseBegan(self.said, self.said.end_sample - 3200))
@@ -193,7 +197,8 @@ def test_barge_in_keeps_what_was_delivered() -> None:
     client = Client()
     client.speaks()
     client.model_says(*REPLY[:2])
-    effects = client.starts_to_speak(40_000)
+    assert client.starts_to_speak(40_000) == []
+    effects = client.keeps_speaking()
     assert types(effects) == [
         "input_audio_buffer.speech_started",
         "CancelReply",
@@ -217,10 +222,111 @@ def test_a_reply_interrupted_before_its_first_word_leaves_no_item() -> None:
     client = Client()
     client.speaks()
     client.model_says(REPLY[0])
-    effects = client.starts_to_speak(40_000)
+    client.starts_to_speak(40_000)
+    effects = client.keeps_speaking()
     assert types(effects)[1:] == ["CancelReply", "response.done"]
     assert sent(effects)[-1]["response"]["output"] == []
     assert client.said_by("assistant") == []
+
+
+def test_a_cough_during_a_reply_leaves_no_trace_on_the_wire() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    # What the model goes on to say is held while the sound lasts, and shown when it pauses.
+    assert [*client.starts_to_speak(40_000), *client.model_says(*REPLY[2:])] == []
+    released = client.pauses()
+    assert types(released) == TURN_ANSWERED[5:]
+    assert sent(released)[0]["delta"] == " day"
+    assert client.stops() == []
+    assert [message.id for message in client.session.messages] == ["item_1", "item_2"]
+    # The next turn is told of as if there had been none in between, and doesn't hold the cough.
+    events = sent(client.speaks(80_000))
+    assert (events[0]["audio_start_ms"], events[0]["item_id"]) == (5000, "item_3")
+    assert client.session.messages[-1].parts == (AudioPart.of(utterance(80_000).samples),)
+
+
+def test_a_cough_that_goes_over_into_speech_interrupts_from_its_beginning() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    assert client.pauses() == []
+    assert types(client.model_says(REPLY[2])) == ["response.output_text.delta"]
+    assert client.session.heard(SpeechResumed(50_000)) == []
+    assert client.model_says(Text(" to you", (3,))) == []
+    started, *_, done = sent(client.keeps_speaking())
+    assert started["audio_start_ms"] == 2500
+    assert done["response"]["status_details"]["reason"] == "turn_detected"
+    assert client.said_by("assistant") == ["Good day"]
+    assert types([*client.pauses(), *client.stops()]) == [
+        "StartReply",
+        *TURN_TAKEN,
+        "CommitReply",
+        "response.created",
+    ]
+
+
+def test_a_short_answer_while_nothing_is_replied_is_a_turn() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY)
+    assert types(client.speaks(40_000))[-3:] == [
+        "conversation.item.done",
+        "CommitReply",
+        "response.created",
+    ]
+
+
+def test_a_reply_that_fails_while_it_is_held() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    client.model_says(REPLY[2])
+    reply_id = client.session._responder.id
+    assert reply_id is not None
+    *_, done = sent(client.session.failed(reply_id, "out of memory"))
+    assert done["response"]["status"] == "failed"
+    assert client.said_by("assistant") == ["Good"]
+    assert [*client.pauses(), *client.stops()] == []
+
+
+def test_a_held_reply_that_calls_a_function_ends_there() -> None:
+    client = Client()
+    client.speaks()
+    client.starts_to_speak(40_000)
+    client.model_says(REPLY[0], ToolCall("call_1", "get_weather", "{}", (3,)), FINISHED)
+    released = client.pauses()
+    assert types(released) == ["CancelReply", "response.done"]
+    assert sent(released)[-1]["response"]["status"] == "failed"
+
+
+def test_what_is_committed_by_the_client_is_kept_however_short() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    client.model_says(REPLY[2])
+    effects = client.session.flushed(client.said, None)
+    assert types(effects) == ["response.output_text.delta", *TURN_TAKEN[1:]]
+    assert types(client.model_says(REPLY[3]))[-1] == "response.done"
+
+
+def test_a_reply_that_may_not_be_interrupted_is_not_held_either() -> None:
+    vad = {"type": "server_vad", "interrupt_response": False}
+    client = Client(type="realtime", audio={"input": {"turn_detection": vad}})
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    assert types(client.starts_to_speak(40_000)) == ["input_audio_buffer.speech_started"]
+    assert types(client.model_says(REPLY[2])) == ["response.output_text.delta"]
+    assert client.keeps_speaking() == []
+    assert types([*client.pauses(), *client.stops()]) == TURN_TAKEN
+    assert types(client.model_says(FINISHED))[-3:] == [
+        "response.done",
+        "StartReply",
+        "response.created",
+    ]
 
 
 def test_a_change_of_instructions_in_the_pause_makes_the_guess_stale() -> None:

@@ -18,7 +18,14 @@ from assistant.realtime.effects import (
     Send,
     StartReply,
 )
-from audio_io.segmenter import PartEnded, PauseBegan, SpeechResumed, SpeechStarted, SpeechStopped
+from audio_io.segmenter import (
+    PartEnded,
+    PauseBegan,
+    SpeechConfirmed,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+)
 from tests.protocol import valid
 from tests.test_realtime_session import FINISHED, REPORT, Client, pcm, utterance
 
@@ -33,6 +40,12 @@ class Realtime(RuleBasedStateMachine):
         self.position = 0
         self.hearing = "silent"
         self.detecting = True
+        self.interrupts = True
+        self.announced = False  # the turn that is open, or was last
+        self.confirmed = False
+        self.held: set[str] = set()  # responses of which nothing may be shown now
+        self.turns_taken = 0
+        self.said: dict[str, str] = {}  # by each reply
         self.replies: dict[str, str] = {}  # asked | begun | over
         self.cancelled: set[str] = set()
         self.open_responses: dict[str, dict[str, Any]] = {}
@@ -55,6 +68,7 @@ class Realtime(RuleBasedStateMachine):
                     ]
                     assert running == [], "a reply was started beside another"
                     self.replies[effect.reply_id] = "asked"
+                    self.said[effect.reply_id] = ""
                 case CancelReply():
                     self.cancelled.add(effect.reply_id)
                 case CommitReply():
@@ -62,17 +76,30 @@ class Realtime(RuleBasedStateMachine):
                 case ConfigureHearing():
                     self.detecting = effect.detection is not None
                     if not self.detecting:
-                        self.hearing = "silent"
+                        self.falls_silent()
                 case FlushHearing():
-                    self.hearing = "silent"
+                    self.falls_silent()
                     self.position += 20_000
                     found = utterance(self.position) if self.position % 3 else None
                     self.carry_out(self.session.flushed(found, effect.event_id))
+
+    def falls_silent(self) -> None:
+        self.hearing, self.held = "silent", set()
 
     def sees(self, event: dict[str, Any]) -> None:
         assert event["event_id"] not in self.event_ids
         self.event_ids.add(event["event_id"])
         match event["type"]:
+            case "session.updated":
+                if vad := event["session"]["audio"]["input"]["turn_detection"]:
+                    self.interrupts = vad["interrupt_response"]
+            case "input_audio_buffer.speech_started":
+                assert not self.announced
+                self.announced = True
+            case "input_audio_buffer.speech_stopped":
+                assert self.announced
+            case "input_audio_buffer.committed":
+                self.turns_taken += 1
             case "response.created":
                 id = event["response"]["id"]
                 assert id not in self.open_responses and id not in self.done_responses
@@ -83,12 +110,16 @@ class Realtime(RuleBasedStateMachine):
             case "response.output_text.delta":
                 response = self.open_responses[event["response_id"]]
                 assert response["item"] == event["item_id"]
+                assert event["response_id"] not in self.held
                 response["text"] += event["delta"]
+                assert self.said[event["response_id"]].startswith(response["text"])
             case "response.output_text.done":
                 assert event["text"] == self.open_responses[event["response_id"]]["text"]
             case "response.done":
                 response = self.open_responses.pop(event["response"]["id"])
                 self.done_responses.add(event["response"]["id"])
+                if event["response"]["status"] == "completed":
+                    assert response["text"] == self.said[event["response"]["id"]]
                 assert len(event["response"]["output"]) == ("item" in response)
                 if "item" in response:
                     assert self.items[response["item"]] == "done"
@@ -105,9 +136,24 @@ class Realtime(RuleBasedStateMachine):
     @precondition(lambda self: self.detecting and self.hearing == "silent")
     @rule()
     def starts_to_speak(self) -> None:
-        self.hearing = "speaking"
+        in_doubt = bool(self.open_responses) and self.interrupts
+        self.hearing, self.announced, self.confirmed = "speaking", False, False
         self.position += 20_000
         self.carry_out(self.session.heard(SpeechStarted(self.position)))
+        assert self.announced != in_doubt
+        self.waits()
+
+    def waits(self) -> None:
+        """While a sound in doubt goes on, nothing is shown."""
+        if not self.announced:
+            self.held = set(self.open_responses)
+
+    @precondition(lambda self: self.hearing == "speaking" and not self.confirmed)
+    @rule()
+    def keeps_speaking(self) -> None:
+        self.confirmed, self.held = True, set()
+        self.carry_out(self.session.heard(SpeechConfirmed(self.position)))
+        assert self.announced
 
     @precondition(lambda self: self.hearing == "speaking")
     @rule()
@@ -119,7 +165,7 @@ class Realtime(RuleBasedStateMachine):
     @precondition(lambda self: self.hearing == "speaking")
     @rule()
     def pauses(self) -> None:
-        self.hearing = "paused"
+        self.hearing, self.held = "paused", set()
         self.carry_out(self.session.heard(PauseBegan(utterance(self.position), self.position)))
 
     @precondition(lambda self: self.hearing == "paused")
@@ -127,15 +173,18 @@ class Realtime(RuleBasedStateMachine):
     def goes_on(self) -> None:
         self.hearing = "speaking"
         self.carry_out(self.session.heard(SpeechResumed(self.position)))
+        self.waits()
 
     @precondition(lambda self: self.hearing != "silent")
     @rule(more=st.booleans())
     def stops(self, more: bool) -> None:
-        self.hearing = "silent"
+        self.falls_silent()
+        taken = self.turns_taken + self.announced
         said = utterance(self.position, 16_000 + 160 * more)
         stopped = SpeechStopped(said, self.position, said.end_sample)
         self.position = said.end_sample
         self.carry_out(self.session.heard(stopped))
+        assert self.turns_taken == taken
 
     # The model.
 
@@ -151,7 +200,9 @@ class Realtime(RuleBasedStateMachine):
             self.carry_out(self.session.generated(id, Started(REPORT)))
         match what:
             case "text":
-                self.carry_out(self.session.generated(id, Text(" word", (1,))))
+                word = f" {len(self.said[id])}"
+                self.said[id] += word
+                self.carry_out(self.session.generated(id, Text(word, (1,))))
             case "finish":
                 self.replies[id] = "over"
                 self.carry_out(self.session.generated(id, FINISHED))
@@ -211,8 +262,8 @@ class Realtime(RuleBasedStateMachine):
 
     @rule()
     def clears(self) -> None:
+        self.falls_silent()
         self.carry_out(self.client.send("input_audio_buffer.clear"))
-        self.hearing = "silent"
 
     @rule(
         id=st.sampled_from([None, "a", "b"]),
@@ -231,9 +282,10 @@ class Realtime(RuleBasedStateMachine):
         assert {message.id for message in self.session.messages} == set(self.items)
 
     @invariant()
-    def a_response_is_open_only_while_its_reply_goes_on(self) -> None:
+    def a_response_is_open_only_while_its_reply_goes_on_or_is_held(self) -> None:
         for id in self.open_responses:
-            assert self.replies[id] != "over" and id not in self.cancelled
+            assert self.replies[id] != "over" or id in self.held
+            assert id not in self.cancelled
 
 
 TestRealtime = Realtime.TestCase

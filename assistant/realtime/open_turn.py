@@ -15,6 +15,8 @@ class OpenTurn:
         self._new_id = new_id
         self._id: str | None = None
         self._parts: list[AudioPart] = []
+        self.start_sample = 0
+        """Where its audio begins; has a meaning only once speech has started."""
 
     @property
     def id(self) -> str:

@@ -64,7 +64,7 @@ class SessionRegistry:
                 max_session_s=limits.max_session_s,
             ),
             speculate=self._config.turns.speculate,
-            pause_ms=self._config.turns.pause_ms,
+            detection=self._config.turns.detection(),
             started_ms=now_ms(),
         )
         with self._place():

@@ -12,21 +12,23 @@ from assistant.realtime.response import Event, Response
 
 
 class _Reply:
-    """A reply under way, and what came of it while it is held back."""
+    """A reply under way."""
 
     def __init__(self, response: Response, prompt: Prompt, options: ReplyOptions) -> None:
         self.response = response
         self.prompt = prompt
         self.options = options
+        self.announced = False
         self.held: list[ReplyEvent] | None = [] if options.speculative else None
+        """What came of it while it is held back; None while it is not."""
         self.previous_item_id: str | None = None
 
 
 class Responder:
     """Turns the model's reply events into server events and into a message of the conversation.
 
-    A speculative reply is held back until `promote`; what of it is shown stays in the
-    conversation, however the reply ends.
+    A speculative reply is held back until `promote`, any other between `hold` and `release`. What
+    of a reply is shown stays in the conversation, however it ends; the rest never was.
     """
 
     def __init__(
@@ -67,15 +69,26 @@ class Responder:
         )
         self._reply = _Reply(response, prompt, options)
         start = StartReply(response.id, prompt, options)
-        return [start] if options.speculative else [start, self._send(response.created())]
+        return [start] if options.speculative else [start, self._announced(self._reply)]
 
     def promote(self) -> list[Effect]:
         """The speculative reply is wanted: show what it has said, and all that follows."""
         reply = self._current()
+        return [CommitReply(reply.response.id), self._announced(reply), *self.release()]
+
+    def hold(self) -> list[Effect]:
+        """Show no more of the reply until `release`; the model goes on."""
+        self._current().held = []
+        return []
+
+    def release(self) -> list[Effect]:
+        """Show what was held back, and all that follows."""
+        reply = self._current()
         held, reply.held = reply.held or [], None
-        effects = [CommitReply(reply.response.id), self._send(reply.response.created())]
+        effects: list[Effect] = []
         for event in held:
-            effects += self._show(reply, event)
+            if self._reply is reply:
+                effects += self._show(reply, event)
         return effects
 
     def withdraw(self) -> list[Effect]:
@@ -100,10 +113,10 @@ class Responder:
         return self._show(reply, event)
 
     def failed(self, error: str) -> list[Effect]:
-        """The model could not go on with the reply; a speculative one is just forgotten."""
+        """The model could not go on with the reply; one that nobody knows of is just forgotten."""
         reply = self._current()
         self._close(reply)
-        if reply.held is not None:
+        if not reply.announced:
             return []
         ending = reply.response.done(reply.previous_item_id, "failed", error=error)
         return [*map(self._send, ending)]
@@ -135,6 +148,10 @@ class Responder:
                 return [*map(self._send, ending)]
             case _:
                 assert_never(event)
+
+    def _announced(self, reply: _Reply) -> Effect:
+        reply.announced = True
+        return self._send(reply.response.created())
 
     def _current(self) -> _Reply:
         assert self._reply is not None

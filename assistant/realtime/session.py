@@ -42,13 +42,14 @@ from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
-from assistant.turns import TurnAction, TurnRules, TurnTaker
+from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnAction, TurnRules, TurnTaker
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.segmenter import (
     AudioDropped,
     PartEnded,
     PauseBegan,
+    SpeechConfirmed,
     SpeechEvent,
     SpeechResumed,
     SpeechStarted,
@@ -56,7 +57,7 @@ from audio_io.segmenter import (
     Utterance,
 )
 
-_DETECTION = TurnDetection()
+_DETECTION = TurnDetection(confirm_ms=BARGE_IN_MIN_SPEECH_MS)
 _NOTHING_SPECIAL = ResponseParams()
 
 
@@ -86,7 +87,7 @@ class RealtimeSession:
         limits: SessionLimits,
         id: str | None = None,
         speculate: bool = True,
-        pause_ms: int = _DETECTION.pause_ms,
+        detection: TurnDetection = _DETECTION,
         started_ms: int = 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
@@ -94,7 +95,7 @@ class RealtimeSession:
         self.id = id or new_id("sess")
         self._model = model
         self._settings = settings
-        self._pause_ms = pause_ms
+        self._detection = detection
         self._conversation = Conversation(
             max_messages=limits.max_messages,
             max_audio_s=limits.max_audio_s,
@@ -123,7 +124,7 @@ class RealtimeSession:
     @property
     def hearing(self) -> TurnDetection | None:
         """How the segmenter is to be set."""
-        return self._settings.detection(self._pause_ms)
+        return self._settings.detection(self._detection)
 
     def greeting(self) -> Event:
         """`session.created`, the first event on every transport that attaches."""
@@ -157,12 +158,10 @@ class RealtimeSession:
         """Something in the input audio."""
         match event:
             case SpeechStarted():
-                started = self._send(
-                    "input_audio_buffer.speech_started",
-                    audio_start_ms=_ms(event.start_sample),
-                    item_id=self._turn.id,
-                )
-                return [started, *self._act(self._turns.speech_started())]
+                self._turn.start_sample = event.start_sample
+                return self._act(self._turns.speech_started())
+            case SpeechConfirmed():
+                return self._act(self._turns.speech_confirmed())
             case PartEnded():
                 self._turn.add(event.utterance)
                 busy = self._responder.id is not None
@@ -171,6 +170,9 @@ class RealtimeSession:
                 return self._act(self._turns.pause_began(), pause=event.utterance)
             case SpeechResumed():
                 return self._act(self._turns.speech_resumed())
+            case SpeechStopped() if self._turns.in_doubt:
+                self._turn.start_over()
+                return self._act(self._turns.speech_dismissed())
             case SpeechStopped():
                 end_sample = event.decided_at_sample
                 if event.utterance is not None:
@@ -331,8 +333,19 @@ class RealtimeSession:
                     prompt = self._prompt(instructions=asked.instructions)
                     options = self._options(asked.max_output_tokens)
                     effects += self._responder.start(prompt, options, asked.metadata)
+                case TurnAction.HOLD:
+                    effects += self._responder.hold()
+                case TurnAction.RELEASE:
+                    effects += [*self._responder.release(), *self._settled()]
                 case TurnAction.INTERRUPT:
                     effects += self._responder.interrupt(reason)
+                case TurnAction.ANNOUNCE:
+                    started = self._send(
+                        "input_audio_buffer.speech_started",
+                        audio_start_ms=_ms(self._turn.start_sample),
+                        item_id=self._turn.id,
+                    )
+                    effects.append(started)
                 case _:
                     assert_never(action)
         return effects

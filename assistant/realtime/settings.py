@@ -7,6 +7,7 @@ Clients written for the hosted API send fields that don't apply to text output f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -128,15 +129,15 @@ class SessionSettings(_Model):
         wanted = self.audio.input.turn_detection
         return wanted if isinstance(wanted, ServerVad) else None
 
-    def detection(self, pause_ms: int = _DEFAULT.pause_ms) -> TurnDetection | None:
-        """What the segmenter is to be set to."""
+    def detection(self, base: TurnDetection = _DEFAULT) -> TurnDetection | None:
+        """What the segmenter is to be set to; `base` holds what clients have no say in."""
         if (vad := self.turn_detection) is None:
             return None
-        return TurnDetection(
+        return replace(
+            base,
             threshold=vad.threshold,
             prefix_padding_ms=vad.prefix_padding_ms,
             silence_duration_ms=vad.silence_duration_ms,
-            pause_ms=pause_ms,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from assistant.connection import Connection
 from assistant.tasks import race
 from assistant.terminal import Show, open_terminal
-from assistant.view import Event, View, reduce
+from assistant.view import Event, View, noted, reduce
 from audio_io.microphone import Microphone, find_device, open_microphone
 from audio_io.pcm import Int16Array, level_dbfs
 
@@ -28,8 +28,8 @@ async def talk(
     """Hold a conversation until the session ends; with `once`, until the first reply has.
 
     `device`: the microphone's number or a part of its name; None for the default one. It is
-    looked for first, since `connecting` may load a model for minutes. A reply that the person
-    interrupts is no end, as it is not what they wanted to know.
+    looked for first, since `connecting` may load a model for minutes. Should it go later, it is
+    waited for. A reply that the person interrupts is no end, as it is not what they wanted to know.
 
     Raises DeviceError, ServerError, and what `connecting` raises.
     """
@@ -62,14 +62,19 @@ class _Screen:
         self._once = once
         self._view = View()
         self._answered = asyncio.Event()
+        self._notice: str | None = None
 
     def take(self, event: Event) -> None:
         """A server event."""
         self._change(reduce(self._view, event))
 
-    def heard(self, samples: Int16Array, lost_ms: int) -> None:
+    def heard(self, samples: Int16Array, microphone: Microphone) -> None:
         """What the microphone gave of late."""
-        self._change(replace(self._view, level_dbfs=level_dbfs(samples), lost_ms=lost_ms))
+        view = replace(self._view, level_dbfs=level_dbfs(samples), lost_ms=microphone.lost_ms)
+        if microphone.notice is not None and microphone.notice != self._notice:
+            view = noted(view, microphone.notice)
+        self._notice = microphone.notice
+        self._change(view)
 
     async def answered(self) -> None:
         """Wait for the end of the one reply that is wanted; without `once`, for ever."""
@@ -89,7 +94,7 @@ async def _speak(microphone: Microphone, connection: Connection, screen: _Screen
     async for samples, sample_rate_hz in microphone.audio():
         recent.append(samples)
         if sum(map(len, recent)) >= sample_rate_hz * LEVEL_MS // 1000:
-            screen.heard(np.concatenate(recent), microphone.lost_ms)
+            screen.heard(np.concatenate(recent), microphone)
             recent.clear()
         await connection.hear(samples, sample_rate_hz)
 

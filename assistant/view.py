@@ -45,7 +45,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A complaint of the server's; the conversation goes on."""
+    """A complaint of the server's, or news of the microphone; the conversation goes on."""
 
     id: str
     text: str
@@ -128,6 +128,11 @@ def reduce(view: View, event: Event) -> View:
             return _with(view, Problem(id, printable(message)))
         case _:
             return view
+
+
+def noted(view: View, text: str) -> View:
+    """The view with something to be told that comes from no event."""
+    return _with(view, Problem(f"note_{len(view.turns)}", text))
 
 
 def printable(text: str) -> str:

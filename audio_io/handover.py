@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 
 class Handover:
@@ -16,18 +17,26 @@ class Handover:
     """
 
     def __init__(self, max_blocks: int) -> None:
-        self._blocks: deque[bytes] = deque(maxlen=max_blocks)
+        self._blocks: deque[bytes] = deque()
         self._max_blocks = max_blocks
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._told = False
         self._closed = False
-        self.dropped = 0
-        """How many blocks went because nobody took them in time."""
+        self.dropped_bytes = 0
+        """How much went because nobody took it in time."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are blocks to take."""
+        return bool(self._blocks)
 
     def put(self, block: bytes) -> None:
         """Hand over one block; never waits."""
-        self.dropped += len(self._blocks) == self._max_blocks
+        if len(self._blocks) == self._max_blocks:
+            # Unless it has been taken just now.
+            with suppress(IndexError):
+                self.dropped_bytes += len(self._blocks.popleft())
         self._blocks.append(block)
         self._tell()
 
@@ -45,8 +54,12 @@ class Handover:
             if self._blocks or self._closed:
                 break
             await self._news.wait()
-        # Counted first, since the device's thread goes on putting.
-        return b"".join([self._blocks.popleft() for _ in range(len(self._blocks))])
+        blocks = []
+        # Not counted first, since the device's thread goes on putting and dropping.
+        with suppress(IndexError):
+            while True:
+                blocks.append(self._blocks.popleft())
+        return b"".join(blocks)
 
     def _tell(self) -> None:
         # One call is enough for any number of blocks; each would wake the loop through a socket.

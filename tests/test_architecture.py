@@ -15,6 +15,7 @@ MODULES = sorted(
 # The pure parts: no clock, no I/O, no event loop.
 PURE = [
     "audio_io/endpointer.py",
+    "audio_io/confirmation.py",
     "audio_io/continuity.py",
     "assistant/conversation.py",
     "assistant/turns.py",
@@ -22,7 +23,9 @@ PURE = [
     "assistant/wrapping.py",
     "assistant/realtime/effects.py",
     "assistant/realtime/events.py",
+    "assistant/realtime/history.py",
     "assistant/realtime/items.py",
+    "assistant/realtime/open_turn.py",
     "assistant/realtime/responder.py",
     "assistant/realtime/response.py",
     "assistant/realtime/session.py",

@@ -17,7 +17,7 @@ from assistant.connection import connect_in_process, connect_to_server
 from assistant.errors import ServerError
 from assistant.talk import converse, talk
 from assistant.tasks import race
-from assistant.view import Reply, Speech, View
+from assistant.view import Problem, Reply, Speech, View
 from audio_io.errors import DeviceError
 from audio_io.microphone import find_device, open_microphone
 from audio_io.pcm import SILENCE_DBFS
@@ -115,23 +115,43 @@ async def test_as_a_program_whose_output_is_no_terminal() -> None:
     assert re.fullmatch(rb"You spoke for \d\.\d s\.\n", notes)
 
 
-async def test_a_microphone_that_goes_ends_it() -> None:
+async def test_the_sound_server_goes_and_comes_back_in_mid_conversation() -> None:
+    model = AnsweringModel(["One."], ["Two."])
     watcher = Watcher()
 
-    async def sound_server_ends(room: VirtualMicrophone) -> None:
+    def notes(view: View) -> list[str]:
+        return [turn.text for turn in view.turns if isinstance(turn, Problem)]
+
+    async def person(room: VirtualMicrophone) -> None:
         await watcher.sees_the_microphone()
+        await room.hears(prompt("hello-world"))
+        await watcher.sees(lambda view: last_text(view) == "One.")
         room.breaks()
-        await asyncio.Event().wait()
+        await watcher.sees(lambda view: len(notes(view)) == 1)
+        room.comes_back()
+        await watcher.sees(lambda view: len(notes(view)) == 2)
+        await room.hears(prompt("vm-goodbye"))
+        await watcher.sees(lambda view: last_text(view) == "Two.")
 
     with virtual_microphone() as room, open_microphone(find_device()) as microphone:
-        async with connect_in_process(AnsweringModel(), Config()) as connection:
-            with pytest.raises(ExceptionGroup) as failures:
-                await race(
-                    room=sound_server_ends(room),
-                    assistant=converse(connection, microphone, watcher.show),
-                )
-    (failure,) = failures.value.exceptions
-    assert isinstance(failure, DeviceError) and "is gone" in str(failure)
+        async with connect_in_process(model, Config()) as connection:
+            await race(
+                person=person(room),
+                assistant=converse(connection, microphone, watcher.show),
+            )
+
+    view = watcher.views[-1]
+    first, reply, gone, back, second, _ = view.turns
+    assert isinstance(first, Speech) and isinstance(second, Speech)
+    assert isinstance(reply, Reply) and reply.status == "completed"
+    assert notes(view) == [gone.text, back.text]
+    assert "is gone: it was unplugged, or the sound server has ended." in gone.text
+    assert back.text.endswith("records again.")
+    # Said once, not at every attempt; and the clock went on meanwhile.
+    lost = {view.lost_ms for view in watcher.views}
+    assert lost == {0, view.lost_ms} and view.lost_ms > 0
+    assert first.duration_ms is not None
+    assert second.start_ms > first.start_ms + first.duration_ms + view.lost_ms
 
 
 async def test_a_server_that_goes_ends_it() -> None:

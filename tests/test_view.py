@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.view import Problem, Reply, Speech, Turn, View, printable, reduce
+from assistant.view import Problem, Reply, Speech, Turn, View, noted, printable, reduce
 
 CREATED = {"type": "session.created", "session": {"model": "scripted"}}
 
@@ -141,6 +141,18 @@ def test_nothing_that_is_sent_controls_the_terminal() -> None:
     )
     assert view.model == safe
     assert view.turns == (Reply("resp_1", safe, "failed", safe), Problem("event_1", safe))
+
+
+def test_news_of_the_microphone_come_in_their_place() -> None:
+    view = noted(after(started(1), stopped(1, 900)), "The microphone is gone.")
+    view = noted(reduce(view, created(1)), "It records again.")
+    speech, gone, reply, back = view.turns
+    assert (gone, back) == (
+        Problem(gone.id, "The microphone is gone."),
+        Problem(back.id, "It records again."),
+    )
+    assert gone.id != back.id
+    assert isinstance(speech, Speech) and isinstance(reply, Reply)
 
 
 EVENTS = st.one_of(

@@ -23,6 +23,7 @@ from audio_io.errors import DeviceError
 from audio_io.microphone import list_devices
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
+NULL_SINK = ("module-null-sink", "sink_name=room", "rate=48000", "channels=1")
 PACKAGES = "pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins"
 ALSA_CONFIG = """
 </usr/share/alsa/alsa.conf>
@@ -33,8 +34,9 @@ pcm.!default { type pulse device "room.monitor" }
 class VirtualMicrophone:
     """The room around the microphone."""
 
-    def __init__(self, sound_server_fd: int) -> None:
-        self._sound_server_fd = sound_server_fd
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.comes_back()
 
     async def hears(self, samples: Int16Array) -> None:
         """Play int16 (n,), 16 kHz mono, in the room; returns when it has been heard.
@@ -54,9 +56,25 @@ class VirtualMicrophone:
 
     def breaks(self) -> None:
         """End the sound server; returns when it has ended."""
+        if self._sound_server_fd is None:
+            return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._sound_server_fd, signal.SIGTERM)
         select.select([self._sound_server_fd], [], [])
+        os.close(self._sound_server_fd)
+        self._sound_server_fd = None
+
+    def comes_back(self) -> None:
+        """Start the sound server, again after it was ended; returns when it runs."""
+        self._sound_server_fd: int | None = _start_sound_server(self._home)
+
+    def is_unplugged(self) -> None:
+        """Take the microphone away from a sound server that goes on."""
+        _pactl("unload-module", "module-null-sink")
+
+    def is_plugged_in(self) -> None:
+        """The microphone is there again."""
+        _pactl("load-module", *NULL_SINK)
 
 
 @contextmanager
@@ -73,14 +91,12 @@ def virtual_microphone() -> Iterator[VirtualMicrophone]:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         patch.setenv("PULSE_SERVER", f"unix:{home / 'socket'}")
         patch.setenv("ALSA_CONFIG_PATH", str(alsa_config))
-        sound_server_fd = _start_sound_server(home)
-        room = VirtualMicrophone(sound_server_fd)
+        room = VirtualMicrophone(home)
         try:
             _look_again_for_devices()
             yield room
         finally:
             room.breaks()
-            os.close(sound_server_fd)
 
 
 def _start_sound_server(home: Path) -> int:
@@ -95,13 +111,17 @@ def _start_sound_server(home: Path) -> int:
             "-L",
             f"module-native-protocol-unix auth-anonymous=1 socket={home / 'socket'}",
             "-L",
-            "module-null-sink sink_name=room rate=48000 channels=1",
+            " ".join(NULL_SINK),
         ],
         check=True,
         stderr=subprocess.DEVNULL,
     )
     # A daemon is nobody's child, so only this way can its end be waited for.
     return os.pidfd_open(int((home / "pulse" / "pid").read_text()))
+
+
+def _pactl(*command: str) -> None:
+    subprocess.run(["pactl", *command], check=True, stdout=subprocess.DEVNULL)
 
 
 def _look_again_for_devices() -> None:

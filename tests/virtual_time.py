@@ -32,6 +32,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now_s
 
+    def stall(self, seconds: float) -> None:
+        """What runs now keeps everything else waiting for so long."""
+        self._virtual.now_s += seconds
+
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine in virtual time."""

@@ -92,7 +92,7 @@ class Microphone:
         """Whether the recording has given sound."""
         self._given_until_s: float | None = None
         """Up to when there was sound, or silence in its place; None before the first."""
-        self._missing_samples = 0
+        self._missing_s = 0.0
         """Silence given since the device last worked."""
         self._lost_ms = 0
         """By recordings that are over, and between them."""
@@ -177,8 +177,8 @@ class Microphone:
             return
         self._works = True
         self._retry_s = FIRST_RETRY_S
-        self._lost_ms += self._missing_samples * 1000 // self._sample_rate_hz
-        self._missing_samples = 0
+        self._lost_ms += round(self._missing_s * 1000)
+        self._missing_s = 0.0
         if self.notice is not None:
             self.notice = f"The microphone {self._name!r} records again."
 
@@ -187,7 +187,7 @@ class Microphone:
             return _NOTHING
         missing = max(0, round((end_s - self._given_until_s) * self._sample_rate_hz))
         self._given_until_s += missing / self._sample_rate_hz
-        self._missing_samples += missing
+        self._missing_s += missing / self._sample_rate_hz
         return np.zeros(missing, np.int16)
 
 

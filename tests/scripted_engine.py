@@ -67,6 +67,8 @@ class ScriptedModel:
     def __init__(self) -> None:
         self.replies: list[ScriptedReply] = []
         self.prefilled: list[Prompt] = []
+        self.prefilling: asyncio.Event | None = None
+        """Where there is one, each prefill lasts until it is set."""
         self.closed = False
 
     async def start(self) -> None: ...
@@ -79,6 +81,8 @@ class ScriptedModel:
 
     async def prefill(self, prompt: Prompt) -> PrefillReport:
         self.prefilled.append(prompt)
+        if self.prefilling:
+            await self.prefilling.wait()
         return PrefillReport(COUNT, TokenCount())
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:

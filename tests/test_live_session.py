@@ -267,6 +267,18 @@ def test_leaving_in_the_middle_of_everything_frees_it() -> None:
     run(main())
 
 
+def test_leaving_while_a_part_is_taken_in_waits_for_nothing() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            model.prefilling = asyncio.Event()
+            await client.says(loud(31_000))
+            await asyncio.sleep(0.1)
+            assert len(model.prefilled) == 1
+        assert asyncio.get_running_loop().time() == 0.1
+
+    run(main())
+
+
 def test_who_takes_nothing_is_given_up() -> None:
     async def main() -> None:
         async def stuck(_: str) -> None:

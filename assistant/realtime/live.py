@@ -78,6 +78,7 @@ class LiveSession:
         self._sinks: list[EventSink] = []
         self._sink_idle = asyncio.Event()
         self._replies: dict[str, _RunningReply] = {}
+        self._prefills: set[asyncio.Task[None]] = set()
         self._audio = AudioClock()
         self._turn_open = asyncio.Event()
         self._closed = asyncio.Event()
@@ -132,7 +133,8 @@ class LiveSession:
     def close(self) -> None:
         """Let go of everything; called when the session's owner leaves."""
         self._closed.set()
-        for task in (*self._own_tasks, *(running.task for running in self._replies.values())):
+        replies = (running.task for running in self._replies.values())
+        for task in (*self._own_tasks, *self._prefills, *replies):
             task.cancel()
 
     async def _feed(self, samples: Int16Array, sample_rate_hz: int) -> None:
@@ -171,7 +173,7 @@ class LiveSession:
                     self._segmenter.clear()
                     self._watch_turn()
                 case Prefill():
-                    self._group.create_task(self._prefill(effect.prompt), name="prefill")
+                    self._start_prefill(effect.prompt)
                 case StartReply():
                     self._start_reply(effect.reply_id, effect.prompt, effect.options)
                 case CommitReply():
@@ -217,6 +219,11 @@ class LiveSession:
         while self._sinks and not any(sink.idle for sink in self._sinks):
             self._sink_idle.clear()
             await self._sink_idle.wait()
+
+    def _start_prefill(self, prompt: Prompt) -> None:
+        task = self._group.create_task(self._prefill(prompt), name="prefill")
+        self._prefills.add(task)
+        task.add_done_callback(self._prefills.discard)
 
     async def _prefill(self, prompt: Prompt) -> None:
         try:

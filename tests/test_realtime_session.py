@@ -369,6 +369,18 @@ def test_manual_turns() -> None:
     assert types(client.model_says(*REPLY)) == TURN_ANSWERED[1:]
 
 
+def test_what_was_heard_before_detection_was_switched_on_belongs_to_no_turn() -> None:
+    client = Client(**MANUAL)
+    client.session.heard(PartEnded(utterance(1600, 400_000)))
+    on = {"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}
+    assert types(client.send("session.update", session=on)) == [
+        "ConfigureHearing",
+        "session.updated",
+    ]
+    client.speaks(500_000)
+    assert client.session.messages[-1].parts == (AudioPart.of(utterance(500_000).samples),)
+
+
 def test_an_empty_buffer_committed_is_an_error_and_nothing_else() -> None:
     client = Client(**MANUAL)
     (error,) = sent(client.session.flushed(None, "mine"))

@@ -1,4 +1,4 @@
-"""session.update: what is absent stays, null clears, and nonsense is named."""
+"""session.update: what is absent stays, null sets back, and nonsense is named."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+from assistant.config import Config
 from assistant.errors import ProtocolError
-from assistant.realtime.settings import SessionSettings
+from assistant.realtime.registry import default_settings
+from assistant.realtime.settings import ServerVad, SessionSettings
+
+DEFAULTS = SessionSettings()
 
 
-def updated(*patches: dict[str, Any]) -> SessionSettings:
-    settings = SessionSettings()
+def updated(*patches: dict[str, Any], defaults: SessionSettings = DEFAULTS) -> SessionSettings:
+    settings = defaults
     for patch in patches:
-        settings = settings.updated(patch)
+        settings = settings.updated(patch, defaults)
     return settings
 
 
@@ -46,6 +50,60 @@ def test_null_and_empty_clear() -> None:
     assert updated(input_(turn_detection=None)).turn_detection is None
     again = updated(input_(turn_detection=None), input_(turn_detection={"type": "server_vad"}))
     assert again == SessionSettings()
+
+
+CONFIGURED = default_settings(
+    Config.load(
+        overrides={
+            "turns": {"threshold": 0.6, "prefix_padding_ms": 500, "silence_duration_ms": 900},
+            "model": {"instructions": "Be kind."},
+        }
+    )
+)
+CHANGED = {"type": "server_vad", "threshold": 0.8, "silence_duration_ms": 300}
+
+
+@pytest.mark.parametrize(
+    "patches",
+    [
+        pytest.param([input_(turn_detection={"type": "semantic_vad"})], id="semantic_vad"),
+        pytest.param(
+            [input_(turn_detection=None), input_(turn_detection={"type": "server_vad"})],
+            id="off and on again",
+        ),
+        pytest.param([input_(turn_detection=CHANGED), {"audio": None}], id="audio: null"),
+        pytest.param([input_(turn_detection=CHANGED), {"audio": {"input": None}}], id="input"),
+        pytest.param(
+            [
+                input_(turn_detection={**CHANGED, "prefix_padding_ms": 800}),
+                input_(
+                    turn_detection={
+                        "threshold": None,
+                        "prefix_padding_ms": None,
+                        "silence_duration_ms": None,
+                    }
+                ),
+            ],
+            id="each by null",
+        ),
+        pytest.param([{"instructions": "Sing."}, {"instructions": None}], id="instructions"),
+    ],
+)
+def test_what_is_set_back_is_as_the_server_is_configured(patches: list[dict[str, Any]]) -> None:
+    settings = updated(*patches, defaults=CONFIGURED)
+    assert settings == CONFIGURED
+    assert settings.turn_detection == ServerVad(
+        threshold=0.6, prefix_padding_ms=500, silence_duration_ms=900
+    )
+
+
+def test_detection_that_is_off_is_switched_on_by_its_type_alone() -> None:
+    settings = updated(input_(turn_detection=None), defaults=CONFIGURED)
+    with pytest.raises(ProtocolError):
+        settings.updated(input_(turn_detection={"threshold": 0.7}), CONFIGURED)
+    wanted = {"type": "server_vad", "threshold": 0.7}
+    vad = settings.updated(input_(turn_detection=wanted), CONFIGURED).turn_detection
+    assert vad is not None and (vad.threshold, vad.silence_duration_ms) == (0.7, 900)
 
 
 def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
@@ -118,6 +176,6 @@ def test_nonsense_is_named_and_changes_nothing(
 ) -> None:
     settings = SessionSettings()
     with pytest.raises(ProtocolError) as caught:
-        settings.updated(patch)
+        settings.updated(patch, DEFAULTS)
     assert (caught.value.param, caught.value.code) == (param, code)
     assert settings == SessionSettings()

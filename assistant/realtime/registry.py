@@ -52,10 +52,11 @@ class SessionRegistry:
         where the model can't take another conversation.
         """
         limits = self._config.limits
-        settings = default_settings(self._config).updated(patch or {})
+        defaults = default_settings(self._config)
         session = RealtimeSession(
             model=self._engine.info.model,
-            settings=settings,
+            settings=defaults.updated(patch or {}, defaults),
+            defaults=defaults,
             id=session_id,
             limits=SessionLimits(
                 max_messages=limits.max_messages,

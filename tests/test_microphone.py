@@ -94,7 +94,7 @@ async def test_what_goes_and_comes_back_is_recorded_again(
             n_samples += len(samples)
         assert opened.lost_ms > 500
         # Silence has kept the time: what is heard now has its place by the clock.
-        assert n_samples / SAMPLE_RATE_HZ == pytest.approx(now() - started_s, abs=0.15)
+        assert n_samples / SAMPLE_RATE_HZ == pytest.approx(now() - started_s, abs=0.5)
         speaking = asyncio.create_task(room.hears(join(said, silence(500))))
         heard = silence(0)
         while not speaking.done() or len(heard) < len(said):
@@ -178,7 +178,7 @@ class SoundDevice:
         if not kind:
             return self._devices
         for info in self._devices:
-            if device in (None, info["name"]):
+            if device is None or device in info["name"]:
                 return info
         raise ValueError(f"No input device matching {device!r}")
 
@@ -357,7 +357,7 @@ def test_a_device_that_ends_is_opened_again_as_soon_as_it_is_back(machine: Machi
 
 
 def test_the_device_that_was_asked_for_is_waited_for(machine: Machine) -> None:
-    sound = machine(SoundDevice("dock", "headset"))
+    sound = machine(SoundDevice("dock", "headset (hw:1,0)"))
 
     async def main() -> None:
         with listening(find_device("headset")) as (_, listener):
@@ -367,11 +367,11 @@ def test_the_device_that_was_asked_for_is_waited_for(machine: Machine) -> None:
             sound.stream.close()
             await asyncio.sleep(60)
             assert sound.stream is None
-            sound.plugged_in = ("headset", "dock")
+            sound.plugged_in = ("dock", "headset (hw:2,0)")
             await asyncio.sleep(MAX_RETRY_S + PACE_S)
             await sound.plays(1)
             await asyncio.sleep(0.001)
-            assert listener.notices[1:] == ["The microphone 'headset' records again."]
+            assert listener.notices[1:] == ["The microphone 'headset (hw:2,0)' records again."]
 
     run(main())
 

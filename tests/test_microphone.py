@@ -351,6 +351,12 @@ def test_a_device_that_ends_is_opened_again_as_soon_as_it_is_back(machine: Machi
             ]
             assert listener.sounds() == [(1, 1000), (0, 25_000), (2, 1000)]
             assert opened.lost_ms == 25_000
+            # The next time, it is hurried again.
+            sound.plugged_in = ()
+            assert sound.stream is not None
+            sound.stream.close()
+            await asyncio.sleep(2 * FIRST_RETRY_S)
+            assert np.diff(sound.looked)[-1] == pytest.approx(FIRST_RETRY_S, abs=PACE_S)
         assert sound.stream is None
 
     run(main())

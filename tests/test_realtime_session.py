@@ -246,6 +246,18 @@ def test_a_cough_during_a_reply_leaves_no_trace_on_the_wire() -> None:
     assert client.session.messages[-1].parts == (AudioPart.of(utterance(80_000).samples),)
 
 
+def test_of_a_sound_that_was_no_turn_nothing_is_kept() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    client.session.heard(PartEnded(utterance(40_000, 400_000)))
+    client.stops()
+    client.model_says(FINISHED)
+    client.speaks(500_000)
+    assert client.session.messages[-1].parts == (AudioPart.of(utterance(500_000).samples),)
+
+
 def test_a_cough_that_goes_over_into_speech_interrupts_from_its_beginning() -> None:
     client = Client()
     client.speaks()

@@ -92,6 +92,9 @@ class RealtimeSession:
         started_ms: int = 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
+        """`settings`: what the client begins with; `defaults`: what `null` in an update sets back
+        to, if it is something else; `detection`: for what clients have no say in.
+        """
         self._new_id = new_id
         self.id = id or new_id("sess")
         self._model = model

@@ -35,8 +35,8 @@ from enum import Enum, auto
 
 BARGE_IN_MIN_SPEECH_MS = 500
 """Speech that is no mere "mm-hm" any more. As detected at 170 words a minute (espeak-ng), "yeah",
-"right" and "uh-huh" last for 380 to 450 ms, "stop it", "hold on" and "wait a moment" for 510 to 860.
-LiveKit's default is the same."""
+"right" and "uh-huh" last for 380 to 450 ms; "stop it", "hold on" and "wait a moment" for 510 to
+860. LiveKit's default is the same."""
 
 
 class TurnAction(Enum):

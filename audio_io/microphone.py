@@ -56,9 +56,14 @@ class InputDevice:
 
 
 def list_devices() -> list[InputDevice]:
-    """All input devices. Raises DeviceError where PortAudio is missing."""
-    sd = _sounddevice()
-    return [_input_device(info) for info in sd.query_devices() if info["max_input_channels"]]
+    """All input devices, of which there is at least one.
+
+    Raises DeviceError where there is none, or PortAudio is missing.
+    """
+    found = [info for info in _sounddevice().query_devices() if info["max_input_channels"]]
+    if not found:
+        raise DeviceError(_NONE_FOUND)
+    return [_input_device(info) for info in found]
 
 
 def find_device(wanted: str | None = None) -> InputDevice:
@@ -66,9 +71,8 @@ def find_device(wanted: str | None = None) -> InputDevice:
 
     Raises DeviceError where there is none, or more than one.
     """
+    list_devices()
     sd = _sounddevice()
-    if not list_devices():
-        raise DeviceError(_NONE_FOUND)
     device = int(wanted) if wanted and wanted.isdecimal() else wanted
     try:
         return _input_device(sd.query_devices(device, "input"))

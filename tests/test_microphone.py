@@ -454,9 +454,9 @@ def test_an_event_loop_that_stalls_loses_nothing(machine: Machine) -> None:
 
 def test_a_machine_without_a_microphone(machine: Machine) -> None:
     machine(SoundDevice())
-    assert list_devices() == []
-    with pytest.raises(DeviceError, match="No microphone was found"):
-        find_device()
+    for attempt in (list_devices, find_device):
+        with pytest.raises(DeviceError, match="No microphone was found"):
+            attempt()
 
 
 def test_a_machine_without_portaudio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,19 +93,12 @@ async def test_a_conversation_with_an_interruption(connecting: Connecting) -> No
     assert view.lost_ms == 0
 
 
-PROGRAM = """
-import asyncio, sys
-from assistant.connection import connect_to_server
-from assistant.talk import talk
-asyncio.run(talk(connect_to_server(sys.argv[1]), once=True))
-"""
-
-
 async def test_as_a_program_whose_output_is_no_terminal() -> None:
     with virtual_microphone() as room:
         async with serving(engine=AnsweringModel(["Good", " day."])) as address:
+            command = ["-m", "assistant.cli", "talk", "--once", f"--url=ws://{address}"]
             program = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM, f"ws://{address}", stdout=PIPE, stderr=PIPE
+                sys.executable, *command, stdout=PIPE, stderr=PIPE
             )
             assert program.stderr is not None
             assert await program.stderr.readline() == b"Listening; scripted answers.\n"

@@ -127,15 +127,15 @@ def _pactl(*command: str) -> None:
 def _look_again_for_devices() -> None:
     """PortAudio looks for devices when it is initialised, and never again."""
     try:
+        import sounddevice
+    except OSError as error:
+        _skip(str(error))
+    sounddevice._terminate()
+    sounddevice._initialize()
+    try:
         list_devices()
     except DeviceError as error:
         _skip(str(error))
-    import sounddevice
-
-    sounddevice._terminate()
-    sounddevice._initialize()
-    if not list_devices():
-        _skip("PortAudio sees no PulseAudio")
 
 
 def _skip(reason: str) -> None:

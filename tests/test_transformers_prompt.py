@@ -168,7 +168,8 @@ def test_no_length_of_audio_is_cut(
 ) -> None:
     heard = np.full(sample_count, 1000, np.int16)
     rendered = render(renderer, prompt(user(heard)))
-    (samples,) = rendered.audio
+    (span,) = rendered.audio
+    samples = span.samples
     assert np.array_equal(samples[:sample_count], heard)
     assert not samples[sample_count:].any()
     assert len(samples) == max(sample_count, SAMPLE_RATE_HZ // 10)

@@ -26,9 +26,9 @@ from assistant.engines.engine import (
     TokenCount,
     Usage,
 )
-from assistant.engines.transformers.cache import KeyValueCache
-from assistant.engines.transformers.decoding import TextStream
+from assistant.engines.transformers.decoding import Sampler, TextStream
 from assistant.engines.transformers.generation import Generator
+from assistant.engines.transformers.memory import Conversation
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import load
 from assistant.engines.transformers.settings import TransformersSettings
@@ -77,15 +77,25 @@ def variant(tiny_qwen2_audio: Path, tmp_path: Path) -> Any:
     return make
 
 
-def run(generator: Generator, prompt: Prompt, max_output_tokens: int) -> list[ReplyEvent]:
-    """All events of a reply."""
+def run(
+    generator: Generator,
+    prompt: Prompt,
+    max_output_tokens: int,
+    conversation: Conversation | None = None,
+) -> list[ReplyEvent]:
+    """All events of a reply, in `conversation` or one of its own."""
     options = ReplyOptions(max_output_tokens=max_output_tokens)
     request = Generate(1, 1, prompt, options, side=False, asked_s=time.monotonic())
-    audio = {digest: part.samples for digest, part in audio_of(prompt).items()}
-    generation = generator.start(request, audio)
+    conversation = conversation or generator.memory.of(0)
+    conversation.samples |= {digest: part.samples for digest, part in audio_of(prompt).items()}
+    generation = generator.start(request, conversation)
     events: list[ReplyEvent] = []
-    while not events or not isinstance(events[-1], Finished):
-        events += generation.step()
+    try:
+        while not generation.done:
+            events += generation.step()
+    finally:
+        generation.close()
+        generator.memory.forget(0)
     return events
 
 
@@ -122,14 +132,13 @@ def log_mel(samples: Int16Array) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def test_speech_becomes_a_log_mel_spectrogram(generator: Generator, card: ModelCard) -> None:
     spoken = speech.prompt(GREETING)
-    features = generator.checkpoint.audio_features([spoken])
-    assert set(features) == {"input_features", "feature_attention_mask"}
-    assert features["input_features"].shape == (1, 128, 3000)
-    np.testing.assert_allclose(features["input_features"][0], log_mel(spoken), atol=1e-3)
-    assert int(features["feature_attention_mask"].sum()) == -(-len(spoken) // 160)
+    spectrogram, in_use = generator.checkpoint.log_mel(spoken)
+    assert spectrogram.shape == (1, 128, 3000)
+    np.testing.assert_allclose(spectrogram[0], log_mel(spoken), atol=1e-3)
+    assert int(in_use.sum()) == -(-len(spoken) // 160)
     reference = card.inputs(prompt(user(spoken)))
-    for name, tensor in features.items():
-        assert torch.equal(tensor, reference[name])
+    assert torch.equal(spectrogram, reference["input_features"])
+    assert torch.equal(in_use, reference["feature_attention_mask"])
 
 
 @pytest.mark.parametrize(
@@ -144,21 +153,40 @@ def test_thirty_seconds_are_heard_to_their_end(generator: Generator, card: Model
     assert len(spoken) == 30 * SAMPLE_RATE_HZ
     otherwise = spoken.copy()
     otherwise[-SAMPLE_RATE_HZ // 2 :] = speech.prompt(GREETING)[8000:16_000]
-    logits = first_logits(generator, prompt(user(spoken)))
-    assert worst(logits - card.logits(prompt(user(spoken)))) < TOLERANCE
-    assert worst(logits - first_logits(generator, prompt(user(otherwise)))) > 100 * TOLERANCE
+    heard = first_logits(generator, prompt(user(spoken)))
+    assert worst(heard - card.logits(prompt(user(spoken)))) < TOLERANCE
+    assert worst(heard - first_logits(generator, prompt(user(otherwise)))) > 100 * TOLERANCE
 
 
 # Logits.
 
 
-@torch.inference_mode()
+class Dictated(Sampler):
+    """Takes the tokens that it is told, and notes the logits it was given."""
+
+    def __init__(self, *tokens: int) -> None:
+        self._tokens = iter(tokens)
+        self.logits: list[torch.Tensor] = []
+
+    def for_a_reply(self) -> Sampler:
+        return self
+
+    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> int:
+        self.logits.append(logits)
+        return next(self._tokens)
+
+
+def logits(generator: Generator, prompt: Prompt, *tokens: int) -> torch.Tensor:
+    """Of the first token of a reply, and of each that follows `tokens`: (n + 1, vocabulary)."""
+    dictated = Dictated(*tokens, min(generator.end_ids))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator, "sampler", dictated)
+        run(generator, prompt, len(tokens) + 1)
+    return torch.cat(dictated.logits)
+
+
 def first_logits(generator: Generator, prompt: Prompt) -> torch.Tensor:
-    audio = {digest: part.samples for digest, part in audio_of(prompt).items()}
-    rendered = generator.renderer.render(prompt, audio)
-    features = generator.checkpoint.audio_features(list(rendered.audio))
-    cache = KeyValueCache(generator.checkpoint)
-    return cache.feed(torch.tensor([rendered.ids]), features)[0]
+    return logits(generator, prompt)[0]
 
 
 def worst(difference: torch.Tensor) -> float:
@@ -180,27 +208,21 @@ def test_logits_are_those_of_the_card_and_depend_on_what_was_heard(
     generator: Generator, card: ModelCard
 ) -> None:
     heard = spoken_conversation(speech.prompt(GREETING))
-    logits = first_logits(generator, heard)
-    assert worst(logits - card.logits(heard)) < TOLERANCE
+    ours = first_logits(generator, heard)
+    assert worst(ours - card.logits(heard)) < TOLERANCE
     # The control: another voice, five messages ago, is a difference that would be seen.
     misheard = spoken_conversation(speech.phrase("Front_Center"))
-    assert worst(logits - first_logits(generator, misheard)) > 100 * TOLERANCE
+    assert worst(ours - first_logits(generator, misheard)) > 100 * TOLERANCE
 
 
-@torch.inference_mode()
 def test_every_step_of_decoding_has_the_logits_of_the_card(
     generator: Generator, card: ModelCard
 ) -> None:
     heard = spoken_conversation(speech.prompt(GREETING))
     reference = card.generate(heard, 20)
-    audio = {digest: part.samples for digest, part in audio_of(heard).items()}
-    rendered = generator.renderer.render(heard, audio)
-    cache = KeyValueCache(generator.checkpoint)
-    features = generator.checkpoint.audio_features(list(rendered.audio))
-    logits = [cache.feed(torch.tensor([rendered.ids]), features)]
-    for token in reference.sequences[0, len(rendered.ids) : -1]:
-        logits.append(cache.feed(token.reshape(1, 1), {}))
-    assert worst(torch.cat(logits) - torch.cat(reference.logits)) < TOLERANCE
+    reply = reference.sequences[0, len(card.prompt_ids(heard)) : -1].tolist()
+    ours = logits(generator, heard, *reply)
+    assert worst(ours - torch.cat(reference.logits)) < TOLERANCE
 
 
 # Replies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,8 @@ from transformers import (
 )
 
 from assistant.engines.engine import Text
+from assistant.engines.transformers.settings import TransformersSettings
+from assistant.errors import EngineError
 
 # What `generate` takes where a checkpoint says nothing.
 DEFAULT_TOP_K = 50
@@ -29,29 +32,50 @@ Number = TypeVar("Number", int, float)
 class Sampler:
     """Chooses tokens as the checkpoint's generation config says."""
 
-    def __init__(self, config: GenerationConfig, temperature: float | None) -> None:
-        """`temperature` replaces the config's; 0 always takes the likeliest token."""
+    def __init__(self, config: GenerationConfig, settings: TransformersSettings) -> None:
+        """What `settings` says goes before the config; a temperature of 0 is greedy."""
+        temperature = settings.temperature
         if temperature is None:
             temperature = _or(config.temperature, 1.0) if config.do_sample else 0.0
         self._greedy = not temperature
+        self._seed = settings.seed
+        self._random: torch.Generator | None = None
         self._processors = LogitsProcessorList()
-        if (penalty := _or(config.repetition_penalty, 1.0)) != 1:
+        penalty = _or(settings.repetition_penalty, _or(config.repetition_penalty, 1.0))
+        if penalty != 1:
             self._processors.append(RepetitionPenaltyLogitsProcessor(penalty))
         if config.suppress_tokens:
             self._processors.append(SuppressTokensLogitsProcessor(config.suppress_tokens))
         if temperature:
             self._processors.append(TemperatureLogitsWarper(float(temperature)))
-            if top_k := _or(config.top_k, DEFAULT_TOP_K):
+            if top_k := _or(settings.top_k, _or(config.top_k, DEFAULT_TOP_K)):
                 self._processors.append(TopKLogitsWarper(top_k))
-            if (top_p := _or(config.top_p, 1.0)) < 1:
+            if (top_p := _or(settings.top_p, _or(config.top_p, 1.0))) < 1:
                 self._processors.append(TopPLogitsWarper(top_p))
 
+    def for_a_reply(self) -> Sampler:
+        """A sampler whose choices start anew where there is a seed."""
+        if self._seed is None:
+            return self
+        sampler = copy(self)
+        sampler._random = torch.Generator().manual_seed(self._seed)
+        return sampler
+
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> int:
-        """The token to follow `ids` (int64 (1, n)), given its logits (float32 (1, vocabulary))."""
+        """The token to follow `ids` (int64 (1, n)), given its logits (float32 (1, vocabulary)).
+
+        Raises EngineError where the logits are no numbers.
+        """
+        if not torch.isfinite(logits).all():
+            raise EngineError("The model's computation broke down: its logits are no numbers.")
         scores: torch.Tensor = self._processors(ids, logits)  # type: ignore[arg-type]
         if self._greedy:
             return int(scores.argmax())
-        return int(torch.multinomial(scores.softmax(dim=-1), num_samples=1))
+        probabilities = scores.softmax(dim=-1)
+        if self._random is not None:
+            # A seed gives the same numbers on every device only where they are drawn on the CPU.
+            probabilities = probabilities.cpu()
+        return int(torch.multinomial(probabilities, num_samples=1, generator=self._random))
 
 
 def _or(value: Number | None, default: Number) -> Number:

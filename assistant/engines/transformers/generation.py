@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator as Steps
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
@@ -13,31 +15,33 @@ from assistant.engines.engine import (
     EngineInfo,
     Finished,
     PrefillReport,
-    ReplyEvent,
     ReplyOptions,
     Started,
     Timings,
-    TokenCount,
     Usage,
 )
-from assistant.engines.transformers.cache import KeyValueCache
 from assistant.engines.transformers.decoding import Sampler, TextStream, end_ids
+from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.prefill import Events, Prefill
 from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError
-from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
+from audio_io.pcm import SAMPLE_RATE_HZ
 
 
 class Generator:
     """Starts replies with one checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint, settings: TransformersSettings) -> None:
+        """Raises EngineError where there is too little memory for conversations."""
         self.checkpoint = checkpoint
         self.settings = settings
+        self.memory: Memory = make_memory(checkpoint, settings)
         self.renderer = PromptRenderer(checkpoint)
-        self.sampler = Sampler(checkpoint.generation, settings.temperature)
+        self.sampler = Sampler(checkpoint.generation, settings)
         tokenizer = checkpoint.processor.tokenizer
         self.tokenizer = tokenizer.backend_tokenizer
         self.special_ids = frozenset(tokenizer.all_special_ids) | {
@@ -49,46 +53,43 @@ class Generator:
         """What can be had of it, under the name that clients see."""
         return EngineInfo(
             model=model,
-            context_tokens=self.checkpoint.context_tokens,
+            context_tokens=self.memory.tokens_per_slot,
             device=self.checkpoint.device_name,
             max_audio_s=MAX_AUDIO_S,
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )
 
-    def start(self, request: Generate, audio: dict[str, Int16Array]) -> Generation:
-        """A reply to `request`, whose prompt's audio is in `audio` by digest."""
-        return Generation(self, request, audio)
+    def start(self, request: Generate, conversation: Conversation) -> Generation:
+        """A reply to `request`, whose prompt's audio `conversation` holds."""
+        return Generation(self, request, conversation)
 
     def warm_up(self) -> None:
         """Answer a second of silence, so that no first reply waits for what happens only once."""
         silence = AudioPart.of(np.zeros(SAMPLE_RATE_HZ, np.int16))
+        conversation = Conversation({silence.digest: silence.samples})
         prompt = Prompt((Message("warm-up", "user", (silence,)),))
         options = ReplyOptions(max_output_tokens=2)
         request = Generate(0, 0, prompt, options, side=True, asked_s=time.monotonic())
-        generation = self.start(request, {silence.digest: silence.samples})
-        while not any(isinstance(event, Finished) for event in generation.step()):
-            pass
+        generation = self.start(request, conversation)
+        while not generation.done:
+            generation.step()
+        generation.close()
 
 
 class Generation:
-    """A reply. Call `step` until its events end with Finished."""
+    """A reply. Call `step` until it is done, and `close` in any case."""
 
-    def __init__(
-        self, generator: Generator, request: Generate, audio: dict[str, Int16Array]
-    ) -> None:
+    def __init__(self, generator: Generator, request: Generate, conversation: Conversation) -> None:
         self._generator = generator
         self._request = request
-        self._audio = audio
-        self._cache = KeyValueCache(generator.checkpoint)
+        self._conversation = conversation
         self._text = TextStream(generator.tokenizer, generator.special_ids)
-        self._prompt = TokenCount()
-        self._ids = torch.empty((1, 0), dtype=torch.int64)
-        """The whole sequence, prompt and reply, with room for all that may follow: (1, n)."""
-        self._length = 0
+        self._prompt = generator.renderer.render(request.prompt, conversation.samples)
+        self._steps = self._run()
         self._tokens = 0
-        self._prefill_ms = 0.0
-        self._first_token_ms = 0.0
         self.committed = not request.options.speculative
+        self.done = False
+        """Whether the last step was its last."""
 
     @property
     def session_id(self) -> int:
@@ -101,56 +102,104 @@ class Generation:
         return not self.committed and self._tokens >= self._generator.settings.decode_ahead_tokens
 
     @torch.inference_mode()
-    def step(self) -> list[ReplyEvent]:
-        """Decode one token; the first step takes in the prompt before that.
+    def step(self) -> Events:
+        """Go on by one token, or by a bounded part of the prompt.
 
         Raises EngineError where the prompt can't be answered.
         """
-        events: list[ReplyEvent] = []
-        if self._length == 0:
-            logits = self._prefill()
-            events.append(Started(PrefillReport(self._prompt, reused=TokenCount())))
-        else:
-            logits = self._cache.feed(self._ids[:, self._length - 1 : self._length], {})
-        token = self._generator.sampler.choose(self._ids[:, : self._length], logits)
-        # Only now: a GPU computes on until somebody looks at the result.
-        self._prefill_ms = self._prefill_ms or self._elapsed_ms()
-        if token in self._generator.end_ids:
-            return [*events, self._finished("stop")]
-        self._ids[0, self._length] = token
-        self._length += 1
-        self._tokens += 1
-        if text := self._text.push(token):
-            self._first_token_ms = self._first_token_ms or self._elapsed_ms()
-            events.append(text)
-        if self._length == self._ids.shape[1]:
-            events.append(self._finished("length"))
-        return events
+        return next(self._steps)
 
-    def _prefill(self) -> torch.Tensor:
-        checkpoint = self._generator.checkpoint
-        prompt = self._generator.renderer.render(self._request.prompt, self._audio)
-        self._prompt = prompt.count
-        self._length = len(prompt.ids)
-        room = checkpoint.context_tokens - self._length
-        if room <= 0:
+    def close(self) -> None:
+        """Let go of what it holds, but for what the conversation keeps."""
+        self._steps.close()
+
+    def _run(self) -> Steps[Events, None, None]:
+        room = self._room()
+        with self._slot() as slot:
+            try:
+                yield from self._answer(slot, room)
+            except Exception:
+                # Whatever has happened: nothing is to be built upon it.
+                slot.length = 0
+                raise
+
+    def _slot(self) -> AbstractContextManager[Slot]:
+        memory = self._generator.memory
+        take = memory.side_slot if self._request.side else memory.slot
+        return take(self._conversation)
+
+    def _answer(self, slot: Slot, room: int) -> Steps[Events, None, None]:
+        generator, prompt = self._generator, self._prompt
+        held = slot.length
+        kept = slot.keep(prompt.units)
+        reused = prompt.count_of(kept)
+        prefill = Prefill(generator.checkpoint, self._conversation, prompt)
+        hidden = yield from prefill.steps(slot, generator.settings.prefill_chunk_tokens)
+        events: Events = [Started(PrefillReport(prompt.count, reused, held - kept))]
+        clock = _Clock(self._request.asked_s)
+
+        def finished(reason: Literal["stop", "length"]) -> Finished:
+            self.done = True
+            usage = Usage(prompt.count, reused, self._tokens)
+            return Finished(reason, usage, clock.timings())
+
+        # The whole sequence, with room for all that may follow: what is sampled may depend on it.
+        ids = torch.zeros((1, len(prompt.ids) + room), dtype=torch.int64)
+        ids[0, : len(prompt.ids)] = torch.tensor(prompt.ids)
+        ids = ids.to(generator.checkpoint.device)
+        sampler = generator.sampler.for_a_reply()
+        end = len(prompt.ids)
+        while self._tokens < room:
+            token = sampler.choose(ids[:, :end], generator.checkpoint.logits(hidden))
+            # Only now: a GPU computes on until somebody looks at the result.
+            clock.prompt_is_in()
+            if token in generator.end_ids:
+                yield [*events, finished("stop")]
+                return
+            ids[0, end] = token
+            end += 1
+            self._tokens += 1
+            if text := self._text.push(token):
+                clock.text_is_there()
+                events.append(text)
+            if self._tokens < room:
+                yield events
+                events = []
+                last = ids[:, end - 1 : end]
+                hidden = slot.feed(generator.checkpoint.embed(last), np.array([token]))
+        yield [*events, finished("length")]
+
+    def _room(self) -> int:
+        """How many tokens the reply may have. Raises EngineError where there is no room for one."""
+        context, used = self._generator.memory.tokens_per_slot, len(self._prompt.ids)
+        if used >= context:
             raise EngineError(
-                f"The conversation takes {self._length} tokens, and the model's context holds "
-                f"{checkpoint.context_tokens}. Delete old items, or start a new conversation."
+                f"The conversation takes {used} tokens, and the model's context holds {context}. "
+                "Delete old items, or start a new conversation."
             )
         wanted = self._request.options.max_output_tokens
-        room = min(room, wanted or self._generator.settings.max_output_tokens)
-        self._ids = torch.zeros((1, self._length + room), dtype=torch.int64)
-        self._ids[0, : self._length] = torch.tensor(prompt.ids)
-        self._ids = self._ids.to(checkpoint.device)
-        features = checkpoint.audio_features(list(prompt.audio))
-        return self._cache.feed(self._ids[:, : self._length], features)
+        if wanted is None:
+            wanted = self._generator.settings.max_output_tokens
+        return min(context - used, wanted)
 
-    def _finished(self, reason: Literal["stop", "length"]) -> Finished:
-        usage = Usage(input=self._prompt, cached=TokenCount(), output_tokens=self._tokens)
+
+class _Clock:
+    """When a reply came how far, from `asked_s` on, in s of the monotonic clock."""
+
+    def __init__(self, asked_s: float) -> None:
+        self._asked_s = asked_s
+        self._prompt_ms = 0.0
+        self._text_ms = 0.0
+
+    def prompt_is_in(self) -> None:
+        self._prompt_ms = self._prompt_ms or self._elapsed_ms()
+
+    def text_is_there(self) -> None:
+        self._text_ms = self._text_ms or self._elapsed_ms()
+
+    def timings(self) -> Timings:
         total_ms = self._elapsed_ms()
-        first_token_ms = self._first_token_ms or total_ms
-        return Finished(reason, usage, Timings(self._prefill_ms, first_token_ms, total_ms))
+        return Timings(self._prompt_ms or total_ms, self._text_ms or total_ms, total_ms)
 
     def _elapsed_ms(self) -> float:
-        return (time.monotonic() - self._request.asked_s) * 1000
+        return (time.monotonic() - self._asked_s) * 1000

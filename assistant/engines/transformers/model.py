@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor, GenerationConfig
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_bidirectional_mask
 
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
 from assistant.engines.transformers.settings import TransformersSettings
@@ -44,24 +46,101 @@ class Checkpoint:
         name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
         return f"{name} in {str(self.model.dtype).removeprefix('torch.')}"
 
+    @property
+    def cache_shape(self) -> CacheShape:
+        """What the model keeps of each token."""
+        text = self.model.config.get_text_config()
+        return CacheShape(
+            layers=text.num_hidden_layers,
+            heads=text.num_key_value_heads,
+            head_width=getattr(text, "head_dim", text.hidden_size // text.num_attention_heads),
+            bytes_per_number=self.model.dtype.itemsize,
+        )
+
     def audio_tokens(self, sample_count: int) -> int:
         """How many tokens stand for so much audio: 25 per second for Qwen2-Audio."""
         frames = -(-sample_count // self.processor.feature_extractor.hop_length)
-        _, tokens = self.model.base_model.audio_tower._get_feat_extract_output_lengths(frames)
-        return int(tokens)
+        return int(self._audio_lengths(torch.tensor(frames))[1])
 
-    def audio_features(self, audio: list[Int16Array]) -> dict[str, torch.Tensor]:
-        """The model's inputs for audio parts in order (int16 (n,), 16 kHz mono, at most 30 s)."""
-        if not audio:
-            return {}
-        inputs = self.processor(
-            text=self.processor.audio_token * len(audio),
-            audio=[samples.astype("float32") / 32_768 for samples in audio],
-            sampling_rate=self.processor.feature_extractor.sampling_rate,
+    def log_mel(self, samples: Int16Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """The audio front end: int16 (n,), 16 kHz mono, at most 30 s, to what the encoder takes.
+
+        Returns the spectrogram, (1, mel bins, frames), and which of its frames are not padding,
+        (1, frames).
+        """
+        extractor = self.processor.feature_extractor
+        features = extractor(
+            samples.astype("float32") / 32_768,
+            sampling_rate=extractor.sampling_rate,
+            padding="max_length",
+            return_attention_mask=True,
             return_tensors="pt",
+            device=str(self.device),
         )
-        text = set(self.processor.tokenizer.model_input_names)
-        return {name: tensor.to(self.device) for name, tensor in inputs.items() if name not in text}
+        return features["input_features"].to(self.device), features["attention_mask"].to(
+            self.device
+        )
+
+    def encode_audio(self, samples: Int16Array) -> torch.Tensor:
+        """What stands for audio between the embeddings of text: (tokens, width)."""
+        spectrogram, in_use = self.log_mel(samples)
+        before_pooling, tokens = self._audio_lengths(in_use.sum(-1))
+        positions = torch.arange((spectrogram.shape[-1] - 2) // 2 + 1, device=self.device)[None]
+        tower = self.model.base_model.audio_tower
+        mask = create_bidirectional_mask(
+            config=tower.config,
+            inputs_embeds=positions[..., None].to(self.model.dtype),
+            attention_mask=(positions < before_pooling[:, None]).long(),
+        )
+        encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
+        projected: torch.Tensor = self.model.base_model.multi_modal_projector(encoded)
+        return projected[0, : int(tokens)]
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
+        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def hidden_states(
+        self, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
+    ) -> torch.Tensor:
+        """Take (1, n, width) at positions (1, n) through the language model: (1, n, width).
+
+        `cache` holds what came before, and takes in what is new.
+        """
+        hidden: torch.Tensor = self.model.base_model.language_model(
+            inputs_embeds=embeddings,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Of the token to follow a hidden state, (1, width): float32 (1, vocabulary)."""
+        # Of one position alone: those of a long prompt would take hundreds of megabytes.
+        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
+        return logits.float()
+
+    def _audio_lengths(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of so many frames of a spectrogram: positions in the encoder, and tokens."""
+        tower = self.model.base_model.audio_tower
+        positions, tokens = tower._get_feat_extract_output_lengths(frames)
+        return positions, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """The keys and values of one token."""
+
+    layers: int
+    heads: int
+    head_width: int
+    bytes_per_number: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.layers * self.heads * self.head_width * self.bytes_per_number
 
 
 def load(model: str, settings: TransformersSettings) -> Checkpoint:

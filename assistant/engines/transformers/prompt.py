@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import TokenCount
 from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.slots import Units
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 
@@ -30,14 +32,47 @@ _MARKS = str.maketrans("", "", _CUT + _IDS)
 
 
 @dataclass(frozen=True, slots=True)
+class AudioSpan:
+    """Where an audio part lies in a prompt."""
+
+    digest: str
+    start: int
+    end: int
+    samples: Int16Array
+    """int16 (n,), 16 kHz mono, 0.1 to 30 s."""
+
+    @property
+    def unit(self) -> int:
+        """A negative number that stands for these samples alone."""
+        # 60 bits: among a million sounds, two are alike in one case of two million.
+        return -1 - int(self.digest[:15], 16)
+
+
+@dataclass(frozen=True)
 class RenderedPrompt:
     """A prompt as the model takes it."""
 
     ids: tuple[int, ...]
     """Each audio part is as many times the audio token as it takes."""
-    audio: tuple[Int16Array, ...]
-    """The audio parts in order: int16 (n,), 16 kHz mono, 0.1 to 30 s each."""
-    count: TokenCount
+    audio: tuple[AudioSpan, ...]
+    """The audio parts in order."""
+
+    @cached_property
+    def units(self) -> Units:
+        """The same, with what is heard in the place of the audio tokens."""
+        units = np.array(self.ids, np.int64)
+        for span in self.audio:
+            units[span.start : span.end] = span.unit
+        return units
+
+    @property
+    def count(self) -> TokenCount:
+        return self.count_of(len(self.ids))
+
+    def count_of(self, length: int) -> TokenCount:
+        """How many tokens of each kind are among the first `length`."""
+        audio = sum(max(0, min(span.end, length) - span.start) for span in self.audio)
+        return TokenCount(length - audio, audio)
 
 
 class PromptRenderer:
@@ -62,15 +97,19 @@ class PromptRenderer:
         known: list[tuple[int, ...]] = []
         chat = [self._chat_message(message, known) for message in prompt.messages]
         text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        heard = [_hearable(audio[part.digest]) for part in _audio_parts(prompt)]
-        spans = iter(self._checkpoint.audio_tokens(len(samples)) for samples in heard)
+        parts = _audio_parts(prompt)
         ids: list[int] = []
+        spans: list[AudioSpan] = []
         for id_ in self._encode(text, known):
-            ids += [id_] * (next(spans) if id_ == self._audio_id else 1)
-        audio_tokens = ids.count(self._audio_id)
-        return RenderedPrompt(
-            tuple(ids), tuple(heard), TokenCount(len(ids) - audio_tokens, audio_tokens)
-        )
+            if id_ == self._audio_id:
+                digest = next(parts).digest
+                samples = _hearable(audio[digest])
+                tokens = self._checkpoint.audio_tokens(len(samples))
+                spans.append(AudioSpan(digest, len(ids), len(ids) + tokens, samples))
+                ids += [id_] * tokens
+            else:
+                ids.append(id_)
+        return RenderedPrompt(tuple(ids), tuple(spans))
 
     def _chat_message(self, message: Message, known: list[tuple[int, ...]]) -> dict[str, Any]:
         """The message as chat templates take it; ids go to `known` and leave a mark."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Self
 
 from assistant.conversation import Prompt
-from assistant.engines.engine import PrefillReport, ReplyEvent, ReplyOptions, TokenCount
+from assistant.engines.engine import PrefillReport, ReplyEvent, ReplyOptions, Started, TokenCount
 from assistant.engines.transformers.connection import Call, WorkerConnection
 from assistant.engines.transformers.messages import (
     Count,
@@ -24,9 +24,9 @@ from assistant.errors import EngineError
 
 
 class TransformersSession:
-    """A ModelSession. Every reply computes its whole prompt anew; only audio stays with the worker.
+    """A ModelSession. What is computed of a conversation, and its audio, stays with the worker.
 
-    A worker that was lost takes nothing along, since prompts are declared whole.
+    A worker that was lost takes nothing along but time, since prompts are declared whole.
     """
 
     def __init__(self, session_id: int, connect: Callable[[], Awaitable[WorkerConnection]]) -> None:
@@ -51,8 +51,19 @@ class TransformersSession:
         return count
 
     async def prefill(self, prompt: Prompt) -> PrefillReport:
-        """Bring the audio of `prompt` to the worker; nothing is computed ahead."""
-        return PrefillReport(await self.count(prompt), reused=TokenCount())
+        """Bring the kept state to the end of `prompt`.
+
+        All of the report is 0 where a newer operation took its place. Raises EngineError.
+        """
+        report = PrefillReport(TokenCount(), reused=TokenCount())
+        reply = self.reply(prompt, ReplyOptions(max_output_tokens=0, speculative=True))
+        try:
+            async for event in reply:
+                if isinstance(event, Started):
+                    report = event.report
+        finally:
+            await reply.cancel()
+        return report
 
     def reply(
         self, prompt: Prompt, options: ReplyOptions, *, side: bool = False

@@ -20,5 +20,17 @@ class TransformersSettings(BaseModel):
     """Tokens that a reply may run ahead of the end of its turn."""
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024
     """Tokens of a reply whose options name no number."""
+    prefill_chunk_tokens: Annotated[int, Field(ge=1)] = 512
+    """Tokens of a prompt that are taken in at once; between, other conversations get theirs."""
+    cache_gb: Annotated[float | None, Field(gt=0)] = None
+    """Memory for what is kept of conversations, in GB; None: what the device has to spare."""
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     """0: always the likeliest token; None: as the checkpoint's generation config says."""
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Sample from the likeliest tokens that together have this probability; None: as above."""
+    top_k: Annotated[int | None, Field(ge=0)] = None
+    """Sample from so many of the likeliest tokens, 0: from all; None: as above."""
+    repetition_penalty: Annotated[float | None, Field(gt=0, le=10)] = None
+    """Above 1, tokens that were there before are less likely; None: as above."""
+    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
+    """With it, the same prompt always gets the same reply; None: never mind."""

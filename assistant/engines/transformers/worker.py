@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from assistant.engines.engine import Finished
 from assistant.engines.transformers.channel import Channel
 from assistant.engines.transformers.messages import (
     Answer,
@@ -31,10 +30,10 @@ from assistant.engines.transformers.messages import (
     audio_of,
 )
 from assistant.errors import EngineError
-from audio_io.pcm import Int16Array
 
 if TYPE_CHECKING:
     from assistant.engines.transformers.generation import Generation, Generator
+    from assistant.engines.transformers.memory import Conversation
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +82,7 @@ class Worker:
     def __init__(self, channel: Channel, generator: Generator) -> None:
         self._channel = channel
         self._generator = generator
-        self._audio: dict[int, dict[str, Int16Array]] = {}
-        """By session, then by digest."""
+        self._memory = generator.memory
         self._generations: dict[int, Generation] = {}
         """By request; the one that was served longest ago comes first."""
 
@@ -104,32 +102,30 @@ class Worker:
 
     def _step(self, request_id: int) -> None:
         generation = self._generations.pop(request_id)
+        self._generations[request_id] = generation
         with self._answering(request_id):
-            events = generation.step()
-            for event in events:
+            for event in generation.step():
                 self._channel.send(Answer(request_id, event))
-            if any(isinstance(event, Finished) for event in events):
-                self._channel.send(Ended(request_id))
-            else:
-                self._generations[request_id] = generation
+            if generation.done:
+                self._end(request_id)
 
     def _take(self, message: ToWorker) -> None:
         match message:
             case Hear():
-                self._audio.setdefault(message.session_id, {})[message.digest] = message.samples
+                self._memory.of(message.session_id).samples[message.digest] = message.samples
             case Count():
                 self._count(message)
             case Generate():
                 with self._answering(message.request_id):
-                    audio = self._declared(message)
-                    generation = self._generator.start(message, audio)
+                    conversation = self._declared(message)
+                    generation = self._generator.start(message, conversation)
                     self._generations[message.request_id] = generation
             case Commit():
                 if message.request_id in self._generations:
                     self._generations[message.request_id].committed = True
             case Cancel():
-                if self._generations.pop(message.request_id, None):
-                    self._channel.send(Ended(message.request_id))
+                if message.request_id in self._generations:
+                    self._end(message.request_id)
             case Forget():
                 self._forget(message.session_id)
             case Load():
@@ -137,19 +133,23 @@ class Worker:
             case _:
                 assert_never(message)
 
+    def _end(self, request_id: int, error: str | None = None) -> None:
+        if generation := self._generations.pop(request_id, None):
+            generation.close()
+        self._channel.send(Ended(request_id, error))
+
     def _forget(self, session_id: int) -> None:
-        self._audio.pop(session_id, None)
         for request_id, generation in list(self._generations.items()):
             if generation.session_id == session_id:
-                del self._generations[request_id]
-                self._channel.send(Ended(request_id))
+                self._end(request_id)
+        self._memory.forget(session_id)
 
     def _count(self, request: Count) -> None:
         with self._answering(request.request_id):
-            audio = self._audio.get(request.session_id, {})
-            rendered = self._generator.renderer.render(request.prompt, audio)
+            conversation = self._memory.of(request.session_id)
+            rendered = self._generator.renderer.render(request.prompt, conversation.samples)
             self._channel.send(Answer(request.request_id, rendered.count))
-            self._channel.send(Ended(request.request_id))
+            self._end(request.request_id)
 
     @contextmanager
     def _answering(self, request_id: int) -> Iterator[None]:
@@ -159,15 +159,14 @@ class Worker:
         except (EOFError, ConnectionError):
             raise
         except EngineError as error:
-            self._channel.send(Ended(request_id, str(error)))
+            self._end(request_id, str(error))
         except Exception as error:
             logger.exception("a request failed")
-            self._channel.send(Ended(request_id, f"The model failed: {error}"))
+            self._end(request_id, f"The model failed: {error}")
 
-    def _declared(self, request: Generate) -> dict[str, Int16Array]:
-        """The audio of a prompt; of the conversation's, a main reply leaves only that."""
-        held = self._audio.get(request.session_id, {})
-        audio = {digest: held[digest] for digest in audio_of(request.prompt)}
+    def _declared(self, request: Generate) -> Conversation:
+        """The conversation that a prompt is of; a main reply leaves it only that prompt's audio."""
+        conversation = self._memory.of(request.session_id)
         if not request.side:
-            self._audio[request.session_id] = audio
-        return audio
+            conversation.drop_audio(set(audio_of(request.prompt)))
+        return conversation

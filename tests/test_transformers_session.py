@@ -1,0 +1,408 @@
+"""The kept state of a conversation: whatever happens to it, replies are those of the model card.
+
+The reference sees the whole conversation from scratch each time; ours keeps what it has computed,
+cuts it, lends it, loses it, and computes only what is new.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from assistant.conversation import Message, Prompt, TextPart
+from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, TokenCount
+from assistant.engines.transformers.generation import Generation, Generator
+from assistant.engines.transformers.memory import Conversation, Memory, make_memory
+from assistant.engines.transformers.messages import Generate, audio_of
+from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.slots import make_slots
+from assistant.errors import EngineError
+from audio_io.pcm import Int16Array
+from tests import speech
+from tests.dialogue import assistant, prompt, system, user
+from tests.model_card import ModelCard
+
+ON_CPU = TransformersSettings(device="cpu", temperature=0, prefill_chunk_tokens=64)
+TOKENS = 12
+# Two ways of computing in float32; logits reach 15.
+TOLERANCE = 2e-4
+SLOTS = 2
+
+
+@pytest.fixture(scope="module")
+def card(tiny_qwen2_audio: Path) -> ModelCard:
+    return ModelCard(tiny_qwen2_audio)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_qwen2_audio: Path) -> Checkpoint:
+    return load(str(tiny_qwen2_audio), ON_CPU)
+
+
+def generator_of(checkpoint: Checkpoint, slots: int = SLOTS, tokens: int = 4096) -> Generator:
+    generator = Generator(checkpoint, ON_CPU)
+    generator.memory = Memory(make_slots(checkpoint, slots, tokens))
+    return generator
+
+
+@pytest.fixture
+def generator(checkpoint: Checkpoint) -> Generator:
+    return generator_of(checkpoint)
+
+
+def start(
+    generator: Generator,
+    declared: Prompt,
+    *,
+    session_id: int = 1,
+    side: bool = False,
+    tokens: int = TOKENS,
+) -> Generation:
+    conversation = generator.memory.of(session_id)
+    audio = audio_of(declared)
+    conversation.samples |= {digest: part.samples for digest, part in audio.items()}
+    if not side:
+        conversation.drop_audio(set(audio))
+    options = ReplyOptions(max_output_tokens=tokens)
+    request = Generate(1, session_id, declared, options, side=side, asked_s=time.monotonic())
+    return generator.start(request, conversation)
+
+
+def events_of(generation: Generation) -> list[ReplyEvent]:
+    """All that is left of a reply."""
+    events: list[ReplyEvent] = []
+    try:
+        while not generation.done:
+            events += generation.step()
+    finally:
+        generation.close()
+    return events
+
+
+def said(events: list[ReplyEvent]) -> Message:
+    """The reply as it goes into the next prompt."""
+    pieces = [event for event in events if isinstance(event, Text)]
+    ids = tuple(id_ for piece in pieces for id_ in piece.ids)
+    return assistant("".join(piece.text for piece in pieces), ids)
+
+
+def started(events: list[ReplyEvent]) -> Started:
+    (event,) = [event for event in events if isinstance(event, Started)]
+    return event
+
+
+SOUND = speech.prompt("demo-congrats")
+SNIPPETS = st.tuples(st.integers(0, 200), st.integers(1, 5)).map(
+    lambda span: SOUND[span[0] * 800 : (span[0] + span[1]) * 1600 + span[0] * 800]
+)
+WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=8)
+TURNS = st.lists(st.one_of(WORDS, SNIPPETS), min_size=1, max_size=2).map(lambda p: user(*p))
+
+
+def check(card: ModelCard, declared: Prompt, events: list[ReplyEvent]) -> None:
+    """The reply's tokens are the card's; what comes after a tie in its logits is anybody's."""
+    reference = card.generate(declared, TOKENS)
+    expected = reference.sequences[0, len(card.prompt_ids(declared)) :].tolist()
+    (part,) = said(events).parts
+    assert isinstance(part, TextPart)
+    for id_, card_id, logits in zip(part.token_ids, expected, reference.logits, strict=False):
+        if id_ != card_id:
+            assert logits[0, card_id] - logits[0, id_] < TOLERANCE
+            return
+    assert len(part.token_ids) == sum(id_ not in card.end_ids for id_ in expected)
+
+
+class Conversations(RuleBasedStateMachine):
+    """Two conversations and two slots, in which everything happens that can."""
+
+    checkpoint: Checkpoint
+    card: ModelCard
+
+    @initialize()
+    def begin(self) -> None:
+        self.generator = generator_of(self.checkpoint)
+        self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: []}
+
+    def declared(self, session_id: int, *more: Message) -> Prompt:
+        return prompt(*self.histories[session_id], *more)
+
+    def check(self, events: list[ReplyEvent], declared: Prompt) -> None:
+        check(self.card, declared, events)
+
+    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    def a_turn_is_answered(self, session_id: int, turn: Message) -> None:
+        declared = self.declared(session_id, turn)
+        events = events_of(start(self.generator, declared, session_id=session_id))
+        self.check(events, declared)
+        self.histories[session_id] += [turn, said(events)]
+
+    @rule(session_id=st.integers(1, 3), turn=TURNS, steps=st.integers(0, 9))
+    def a_turn_goes_on_after_a_pause(self, session_id: int, turn: Message, steps: int) -> None:
+        """What was begun in the pause is given up, and leaves nothing behind."""
+        self.begun(session_id, turn, steps)
+
+    @rule(session_id=st.integers(1, 3), turn=TURNS, steps=st.integers(0, 9))
+    def a_reply_is_interrupted(self, session_id: int, turn: Message, steps: int) -> None:
+        """The history holds what was delivered of it, by its ids."""
+        events = self.begun(session_id, turn, steps)
+        self.histories[session_id] += [turn, said(events)]
+
+    def begun(self, session_id: int, turn: Message, steps: int) -> list[ReplyEvent]:
+        declared = self.declared(session_id, turn)
+        generation = start(self.generator, declared, session_id=session_id)
+        events: list[ReplyEvent] = []
+        for _ in range(steps):
+            if not generation.done:
+                events += generation.step()
+        generation.close()
+        return events
+
+    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    def something_is_asked_beside(self, session_id: int, turn: Message) -> None:
+        declared = self.declared(session_id, turn)
+        events = events_of(start(self.generator, declared, session_id=session_id, side=True))
+        self.check(events, declared)
+
+    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    def a_part_of_a_turn_is_taken_in(self, session_id: int, turn: Message) -> None:
+        generation = start(
+            self.generator, self.declared(session_id, turn), session_id=session_id, tokens=0
+        )
+        begun, finished = events_of(generation)
+        assert isinstance(begun, Started) and isinstance(finished, Finished)
+
+    @precondition(lambda self: any(self.histories.values()))
+    @rule(data=st.data())
+    def an_item_is_deleted(self, data: st.DataObject) -> None:
+        session_id = data.draw(st.sampled_from([i for i, h in self.histories.items() if h]))
+        history = self.histories[session_id]
+        del history[data.draw(st.integers(0, len(history) - 1))]
+
+    @precondition(lambda self: any(self.histories.values()))
+    @rule(data=st.data(), kept=st.integers(0, 6))
+    def a_reply_is_truncated(self, data: st.DataObject, kept: int) -> None:
+        session_id = data.draw(st.sampled_from([i for i, h in self.histories.items() if h]))
+        history = self.histories[session_id]
+        for index, message in enumerate(history):
+            part = message.parts[0]
+            if message.role == "assistant" and isinstance(part, TextPart):
+                # Each token of this checkpoint is a character.
+                cut = TextPart(part.text[:kept], part.token_ids[:kept])
+                history[index] = replace(message, parts=(cut,))
+
+    @rule(session_id=st.integers(1, 3), text=WORDS)
+    def instructions_change(self, session_id: int, text: str) -> None:
+        history = self.histories[session_id]
+        if history and history[0].role == "system":
+            del history[0]
+        history.insert(0, system(text))
+
+    @rule(session_id=st.integers(1, 3))
+    def a_conversation_ends(self, session_id: int) -> None:
+        self.generator.memory.forget(session_id)
+        self.histories[session_id] = []
+
+
+@pytest.mark.slow
+def test_whatever_happens_replies_are_those_of_the_card(
+    checkpoint: Checkpoint, card: ModelCard
+) -> None:
+    class OfThese(Conversations):
+        pass
+
+    OfThese.checkpoint, OfThese.card = checkpoint, card
+    limits = settings(max_examples=8, stateful_step_count=12, deadline=None)
+    run_state_machine_as_test(OfThese, settings=limits)
+
+
+def test_a_turn_computes_only_what_is_new(generator: Generator, card: ModelCard) -> None:
+    first = prompt(system("Be brief."), user(speech.prompt("hello-world")))
+    events = events_of(start(generator, first))
+    assert started(events).report.reused == TokenCount()
+    reply = said(events)
+    second = prompt(*first.messages, reply, user("And now?"))
+    again = events_of(start(generator, second))
+    report = started(again).report
+    # The last token of the reply was never fed.
+    assert report.reused.total == started(events).report.prompt.total + TOKENS - 1
+    assert report.reused.audio == report.prompt.audio > 0
+    assert report.dropped_tokens == 0
+    finished = again[-1]
+    assert isinstance(finished, Finished) and finished.usage.cached == report.reused
+    check(card, second, again)
+
+
+def test_an_interrupted_reply_is_cut_to_what_was_delivered(generator: Generator) -> None:
+    first = prompt(user("Go on."))
+    reply = said(events_of(start(generator, first)))
+    (part,) = reply.parts
+    assert isinstance(part, TextPart)
+    heard = assistant(part.text[:5], part.token_ids[:5])
+    report = started(events_of(start(generator, prompt(*first.messages, heard, user("Stop.")))))
+    assert report.report.dropped_tokens == TOKENS - 1 - 5
+
+
+def test_audio_is_encoded_once(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    real = Checkpoint.encode_audio
+
+    def counting(self: Checkpoint, samples: Int16Array) -> torch.Tensor:
+        encoded.append(len(samples))
+        return real(self, samples)
+
+    monkeypatch.setattr(Checkpoint, "encode_audio", counting)
+    sounds = [speech.phrase("Front_Left"), speech.phrase("Side_Right")]
+    history: list[Message] = []
+    for sound in sounds:
+        history.append(user(sound))
+        history.append(said(events_of(start(generator, prompt(*history)))))
+    # Also when all that was computed of the conversation is lost.
+    for other in (2, 3):
+        events_of(start(generator, prompt(user("Hello.")), session_id=other))
+    report = started(events_of(start(generator, prompt(*history, user("Well?")))))
+    assert report.report.reused == TokenCount()
+    assert encoded == [len(sound) for sound in sounds]
+
+
+def test_who_was_idle_for_longest_is_forgotten(generator: Generator, card: ModelCard) -> None:
+    hello = prompt(user("Hello."))
+    for session_id in (1, 2, 1, 3):
+        events_of(start(generator, hello, session_id=session_id))
+    reused = {}
+    for session_id in (1, 3, 2):
+        events = events_of(start(generator, hello, session_id=session_id))
+        check(card, hello, events)
+        reused[session_id] = started(events).report.reused.total > 0
+    assert reused == {1: True, 3: True, 2: False}
+
+
+def test_who_is_being_answered_is_not_forgotten(generator: Generator, card: ModelCard) -> None:
+    hello = prompt(user("Hello."))
+    busy = [start(generator, hello, session_id=session_id) for session_id in (1, 2)]
+    begun = [generation.step() for generation in busy]
+    third = start(generator, hello, session_id=3)
+    with pytest.raises(EngineError, match=r"holds 2 conversations.*being answered just now"):
+        third.step()
+    third.close()
+    for generation, events in zip(busy, begun, strict=True):
+        check(card, hello, events + events_of(generation))
+    check(card, hello, events_of(start(generator, hello, session_id=3)))
+
+
+def test_asking_beside_leaves_the_conversation_whole(generator: Generator, card: ModelCard) -> None:
+    first = prompt(user(speech.prompt("hello-world")))
+    events = events_of(start(generator, first))
+    beside = prompt(*first.messages, said(events), user("Summarise."))
+    side = events_of(start(generator, beside, side=True))
+    # It begins with what the conversation holds, and the conversation still holds it.
+    assert started(side).report.reused.total > started(events).report.prompt.total
+    check(card, beside, side)
+    next_turn = prompt(*first.messages, said(events), user("Go on."))
+    report = started(events_of(start(generator, next_turn))).report
+    assert (report.reused.total, report.dropped_tokens) == (
+        started(events).report.prompt.total + TOKENS - 1,
+        0,
+    )
+
+
+def test_a_long_prompt_is_taken_in_by_bounded_steps(generator: Generator, card: ModelCard) -> None:
+    long = prompt(user("a" * 300))
+    count = generator.renderer.render(long, {}).count.total
+    generation = start(generator, long)
+    steps = [generation.step()]
+    while not steps[-1]:
+        steps.append(generation.step())
+    assert len(steps) == -(-count // ON_CPU.prefill_chunk_tokens)
+    check(card, long, steps[-1] + events_of(generation))
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_what_broke_down_is_built_anew(
+    generator: Generator, card: ModelCard, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    hello = prompt(user(speech.prompt("hello-world")))
+    bystander = start(generator, hello, session_id=2)
+    begun = bystander.step()
+    generation = start(generator, hello)
+    for _ in range(tokens):
+        generation.step()
+    nothing = torch.full((1, 300), float("nan"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "logits", lambda self, hidden: nothing)
+        with pytest.raises(EngineError, match="no numbers"):
+            events_of(generation)
+    check(card, hello, begun + events_of(bystander))
+    again = events_of(start(generator, hello))
+    assert started(again).report.reused == TokenCount()
+    check(card, hello, again)
+
+
+@pytest.mark.slow
+def test_a_thousand_replies_that_were_given_up_leave_nothing(checkpoint: Checkpoint) -> None:
+    generator = generator_of(checkpoint)
+    hello = prompt(user("Hello."))
+    for number in range(1000):
+        generation = start(generator, hello, session_id=number % 3, side=number % 5 == 0)
+        for _ in range(number % 3):
+            generation.step()
+        generation.close()
+        if number % 7 == 0:
+            generator.memory.forget(number % 3)
+    del generation
+    for session_id in range(3):
+        generator.memory.forget(session_id)
+    gc.collect()
+    kinds = [type(each) for each in gc.get_objects()]
+    assert kinds.count(Generation) == kinds.count(Conversation) == 0
+    # Each slot can be had again.
+    kept = [start(generator, hello, session_id=session_id) for session_id in range(SLOTS)]
+    for generation in kept:
+        generation.step()
+
+
+# Memory.
+
+
+def test_memory_is_for_as_many_conversations_as_fit(checkpoint: Checkpoint) -> None:
+    whole = checkpoint.context_tokens * checkpoint.cache_shape.bytes_per_token
+    assert checkpoint.cache_shape.bytes_per_token == 2 * 2 * 2 * 16 * 4
+    for gb, slots, tokens in (
+        (3.5 * whole / 1e9, 3, checkpoint.context_tokens),
+        (0.5 * whole / 1e9, 1, checkpoint.context_tokens // 2),
+        (1000 * whole / 1e9, 64, checkpoint.context_tokens),
+    ):
+        memory = make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": gb}))
+        assert (memory.slots, memory.tokens_per_slot) == (slots, tokens)
+
+
+def test_too_little_memory_for_a_conversation(checkpoint: Checkpoint) -> None:
+    with pytest.raises(
+        EngineError, match=r"cpu has 0\.0 GB of memory to spare, in which 195 tokens"
+    ):
+        make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": 1e-4}))
+
+
+def test_a_seed_repeats_a_reply(checkpoint: Checkpoint) -> None:
+    hello = prompt(user("Hello."))
+    replies = set()
+    for seed in (1, 1, 2, 3):
+        sampled = ON_CPU.model_copy(update={"temperature": 2.0, "top_k": 0, "seed": seed})
+        generator = Generator(checkpoint, sampled)
+        replies.add(said(events_of(start(generator, hello))))
+        replies.add(said(events_of(start(generator, hello))))
+    assert len(replies) == 3

@@ -247,6 +247,14 @@ def test_a_turn_computes_only_what_is_new(generator: Generator, card: ModelCard)
     check(card, second, again)
 
 
+def test_another_sound_of_the_same_length_is_heard(generator: Generator, card: ModelCard) -> None:
+    for start_sample in (0, 1600, 0):
+        declared = prompt(user(SOUND[start_sample : start_sample + 8000], "What is it?"))
+        events = events_of(start(generator, declared))
+        assert started(events).report.reused.audio == 0
+        check(card, declared, events)
+
+
 def test_an_interrupted_reply_is_cut_to_what_was_delivered(generator: Generator) -> None:
     first = prompt(user("Go on."))
     reply = said(events_of(start(generator, first)))

@@ -140,6 +140,14 @@ def test_a_turn_that_has_ended_comes_before_one_that_has_not(asker: Asker) -> No
     assert order == sorted(order, reverse=True)
 
 
+def test_others_get_their_tokens_while_a_long_prompt_is_taken_in(asker: Asker) -> None:
+    # Two chunks of 512 tokens and what is left.
+    long = prompt(user("a" * 1100))
+    asker.send(generate(1, tokens=10), generate(2, long, session_id=2, tokens=1))
+    order = [request_id for request_id, kind in brief(asker.hear_all(1, 2)) if kind == "Text"]
+    assert order == [1, 1, 1, 2] + [1] * 7
+
+
 def test_a_speculative_reply_waits_at_its_bound(asker: Asker) -> None:
     asker.send(generate(1, tokens=6, speculative=True))
     assert brief([asker.hear() for _ in range(1 + AHEAD)]) == [(1, "Started")] + [(1, "Text")] * 3

@@ -60,7 +60,7 @@ class Checkpoint:
     def audio_tokens(self, sample_count: int) -> int:
         """How many tokens stand for so much audio: 25 per second for Qwen2-Audio."""
         frames = -(-sample_count // self.processor.feature_extractor.hop_length)
-        return int(self._audio_lengths(torch.tensor(frames))[1])
+        return self._audio_lengths(frames)[1]
 
     def log_mel(self, samples: Int16Array) -> tuple[torch.Tensor, torch.Tensor]:
         """The audio front end: int16 (n,), 16 kHz mono, at most 30 s, to what the encoder takes.
@@ -84,17 +84,17 @@ class Checkpoint:
     def encode_audio(self, samples: Int16Array) -> torch.Tensor:
         """What stands for audio between the embeddings of text: (tokens, width)."""
         spectrogram, in_use = self.log_mel(samples)
-        before_pooling, tokens = self._audio_lengths(in_use.sum(-1))
+        before_pooling, tokens = self._audio_lengths(int(in_use.sum()))
         positions = torch.arange((spectrogram.shape[-1] - 2) // 2 + 1, device=self.device)[None]
         tower = self.model.base_model.audio_tower
         mask = create_bidirectional_mask(
             config=tower.config,
             inputs_embeds=positions[..., None].to(self.model.dtype),
-            attention_mask=(positions < before_pooling[:, None]).long(),
+            attention_mask=(positions < before_pooling).long(),
         )
         encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
         projected: torch.Tensor = self.model.base_model.multi_modal_projector(encoded)
-        return projected[0, : int(tokens)]
+        return projected[0, :tokens]
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
@@ -122,11 +122,11 @@ class Checkpoint:
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
         return logits.float()
 
-    def _audio_lengths(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _audio_lengths(self, frames: int) -> tuple[int, int]:
         """Of so many frames of a spectrogram: positions in the encoder, and tokens."""
-        tower = self.model.base_model.audio_tower
-        positions, tokens = tower._get_feat_extract_output_lengths(frames)
-        return positions, tokens
+        lengths: tuple[int, int]
+        lengths = self.model.base_model.audio_tower._get_feat_extract_output_lengths(frames)
+        return lengths
 
 
 @dataclass(frozen=True, slots=True)

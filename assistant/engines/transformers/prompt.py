@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 MAX_AUDIO_S = 30.0
 # Less gives a single audio token, which the model takes for a placeholder yet to be widened.
 MIN_AUDIO_SAMPLES = 100 * SAMPLES_PER_MS
+REMEMBERED_TEXTS, REMEMBERED_CHARACTERS = 4096, 4096
 # Two noncharacters of Unicode: meant for use inside a program, and in no text from outside.
 _CUT = "\ufdd0"
 _IDS = "\ufdd1"
@@ -83,6 +84,8 @@ class PromptRenderer:
         self._processor = checkpoint.processor
         self._tokenizer = checkpoint.processor.tokenizer
         self._audio_id = self._tokenizer.convert_tokens_to_ids(checkpoint.processor.audio_token)
+        # What was said before comes again with every turn.
+        self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
         # Wherever one begins, also inside another; what is a single character can't be cut.
         self._control = re.compile(
@@ -143,7 +146,11 @@ class PromptRenderer:
                 yield from known[int(piece)]
             else:
                 for run in piece.split(_CUT):
-                    yield from self._tokenizer.encode(run, add_special_tokens=False)
+                    short = len(run) <= REMEMBERED_CHARACTERS
+                    yield from self._remembered_ids(run) if short else self._ids(run)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
 
 def _audio_parts(prompt: Prompt) -> Iterator[AudioPart]:
@@ -157,4 +164,6 @@ def _hearable(samples: Int16Array) -> Int16Array:
             f"A part of the audio lasts {len(samples) / SAMPLE_RATE_HZ:.1f} s, and the model takes "
             f"{MAX_AUDIO_S} s at most. Send it as several parts."
         )
-    return np.pad(samples, (0, max(0, MIN_AUDIO_SAMPLES - len(samples))))
+    if len(samples) >= MIN_AUDIO_SAMPLES:
+        return samples
+    return np.pad(samples, (0, MIN_AUDIO_SAMPLES - len(samples)))

@@ -7,6 +7,7 @@ chat template, 0.8 MB, the same bytes every time.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,24 @@ CONTEXT_TOKENS = 8192
 WEIGHT_SPREAD = 0.4
 
 
-def build_qwen2_audio(folder: Path) -> Path:
+@dataclass(frozen=True)
+class Size:
+    """Widths and layers of the language model and of the audio encoder."""
+
+    width: int
+    layers: int
+    audio_width: int
+    audio_layers: int
+    heads: int = 4
+    spread: float = WEIGHT_SPREAD
+
+
+TINY = Size(width=64, layers=2, audio_width=32, audio_layers=1)
+# For benchmarks: the arithmetic is the largest part of the time.
+MID_SIZE = Size(width=768, layers=8, audio_width=384, audio_layers=4, heads=12, spread=0.02)
+
+
+def build_qwen2_audio(folder: Path, size: Size = TINY) -> Path:
     """Write the checkpoint into `folder`, which is made where needed, and return it.
 
     A byte-level tokenizer without merges, and replies of printable ASCII alone: a reply's text
@@ -47,26 +65,26 @@ def build_qwen2_audio(folder: Path) -> Path:
     control = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
     config = Qwen2AudioConfig(
         audio_config={
-            "d_model": 32,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 64,
+            "d_model": size.audio_width,
+            "encoder_layers": size.audio_layers,
+            "encoder_attention_heads": size.heads // 2,
+            "encoder_ffn_dim": 2 * size.audio_width,
             "num_mel_bins": 128,
         },
         text_config={
             "model_type": "qwen2",
             "vocab_size": len(tokenizer),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            "hidden_size": size.width,
+            "intermediate_size": 2 * size.width,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.heads // 2,
             "max_position_embeddings": CONTEXT_TOKENS,
         },
         audio_token_index=control["<|AUDIO|>"],
     )
     model = Qwen2AudioForConditionalGeneration(config)
-    _fill(model)
+    _fill(model, size.spread)
     printable = set(tokenizer.encode("".join(map(chr, range(32, 127)))))
     end = control["<|im_end|>"]
     model.generation_config = GenerationConfig(
@@ -97,11 +115,11 @@ def _tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _fill(model: torch.nn.Module) -> None:
+def _fill(model: torch.nn.Module, spread: float) -> None:
     # Not torch's own generator, whose numbers may change with its version.
     numbers = np.random.Generator(np.random.PCG64(0))
     for name, parameter in sorted(model.named_parameters()):
-        values = numbers.normal(0.0, WEIGHT_SPREAD, parameter.shape).astype(np.float32)
+        values = numbers.normal(0.0, spread, parameter.shape).astype(np.float32)
         if name.endswith("norm.weight"):
             values += 1
         parameter.data.copy_(torch.from_numpy(values))

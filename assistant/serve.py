@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import signal
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import typer
@@ -31,16 +33,37 @@ logger = logging.getLogger(__name__)
 def run_server(config: Config, engine: Engine) -> None:
     """Serve until told to end by Ctrl-C or SIGTERM. Raises ConfigError, EngineError."""
     certificate = find_certificate(config.server)
-    listener = listen(config.server.host, config.server.port)
-    # uvicorn shuts down in order on Ctrl-C, and passes the signal on.
-    with listener, suppress(KeyboardInterrupt):
+    # Cancelled where it is told to end while the model is loaded.
+    with (
+        listen(config.server.host, config.server.port) as listener,
+        suppress(asyncio.CancelledError),
+    ):
         asyncio.run(_serve(config, engine, listener, certificate))
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn passes them on, which would end us before our engine."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def _serve(
     config: Config, engine: Engine, listener: socket.socket, certificate: Certificate | None
 ) -> None:
     server = make_server(config, engine, certificate)
+    loading = asyncio.current_task()
+    assert loading is not None
+
+    def end(number: int) -> None:
+        if server.started:
+            server.handle_exit(number, None)
+        else:
+            loading.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         await engine.start()
         logger.info("%s answers, on %s.", engine.info.model, engine.info.device)
@@ -54,7 +77,7 @@ def make_server(
     config: Config, engine: Engine, certificate: Certificate | None = None
 ) -> uvicorn.Server:
     """The server as it is run, for an engine that has started."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             create_app(config, engine),
             ssl_certfile=certificate.certificate if certificate else None,
@@ -73,7 +96,10 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that connections arrive at. Raises ConfigError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        # "::" stands for all addresses, also those of IPv4.
+        listener = socket.create_server(
+            (host, port), family=family, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
+        )
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         taken = getattr(error, "errno", None) == errno.EADDRINUSE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from av import AudioFrame
 from av.container import InputContainer
 
 from audio_io.errors import AudioFormatError
-from audio_io.pcm import Int16Array
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.resampling import Resampler
 
 MAX_S = 30.0
 """The models take no more audio at once."""
+PADDING_SAMPLES = 2048
+"""Encoders fill up their last frame with silence: AAC's have 1024 samples, of which two may be
+padding. So much of what is too long is cut off."""
 MAX_BYTES = 64 * 2**20
 """30 s of the largest PCM that sound cards deliver (192 kHz, stereo, 32 bits) are 46 MB."""
 
@@ -56,6 +60,7 @@ def read_audio(
         if not container.streams.audio:
             raise AudioFormatError(f"{name} holds no sound.")
         samples = _converted(_up_to(max_s, _decoded(container), name))
+        samples = samples[: int(max_s * SAMPLE_RATE_HZ)]
     if not len(samples):
         raise AudioFormatError(f"{name} holds no sound that can be decoded.")
     return samples
@@ -78,10 +83,11 @@ def _decoded(container: InputContainer) -> Iterator[AudioFrame]:
 
 
 def _up_to(max_s: float, frames: Iterable[AudioFrame], name: str) -> Iterator[AudioFrame]:
-    seconds = 0.0
+    # Exactly, as many a clip is cut to the very limit.
+    seconds = Fraction(0)
     for frame in frames:
-        seconds += frame.samples / frame.sample_rate
-        if seconds > max_s:
+        seconds += Fraction(frame.samples, frame.sample_rate)
+        if seconds > max_s + Fraction(PADDING_SAMPLES, frame.sample_rate):
             raise AudioFormatError(f"{name} holds more than {max_s:g} s, the most that is taken.")
         yield frame
 

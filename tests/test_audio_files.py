@@ -85,6 +85,15 @@ def test_what_is_already_right_is_not_changed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_audio(data), chirp(0.5))
 
 
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 32_000, 44_100, 48_000])
+@pytest.mark.parametrize(
+    ("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("mp4", "aac")]
+)
+def test_what_has_the_very_length_that_is_taken(container: str, codec: str, rate_hz: int) -> None:
+    samples = read_audio(encoded(3, container, codec, rate_hz), max_s=3)
+    assert len(samples) == 3 * SAMPLE_RATE_HZ
+
+
 def test_a_stream_that_changes_its_format() -> None:
     # MP3 files may be put together like this; every frame tells its own rate and channels.
     data = encoded(0.5, "mp3", "libmp3lame", 44_100, "stereo")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import socket
 import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +18,7 @@ from websockets.asyncio.client import connect
 
 from assistant.config import Config, ServerConfig
 from assistant.errors import ConfigError
-from assistant.serve import announce, find_certificate
+from assistant.serve import announce, find_certificate, listen
 from assistant.tls import self_signed
 from tests.server import serving
 
@@ -38,6 +44,14 @@ async def test_the_page_and_the_protocol_over_tls() -> None:
         url = f"wss://{address}/v1/realtime"
         async with connect(url, ssl=trusting, additional_headers=headers) as websocket:
             assert "session.created" in str(await websocket.recv())
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
+def test_all_addresses_are_those_of_both_protocols() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port)).close()
 
 
 def test_without_tls_there_is_no_certificate(state: Path) -> None:
@@ -82,3 +96,51 @@ def test_the_address_to_open(
 ) -> None:
     announce(config, port=80)
     assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_worker_ends_with_the_server(
+    tiny_qwen2_audio: Path, end: signal.Signals, busy: bool
+) -> None:
+    command = [sys.executable, "-m", "assistant.cli", "serve", "--port=0"]
+    with subprocess.Popen(
+        [*command, f"--model={tiny_qwen2_audio}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None
+        assert b"Listening" in server.stdout.readline()
+        (worker,) = children(server.pid)
+        handle = os.pidfd_open(worker)
+        if busy:
+            os.kill(worker, signal.SIGSTOP)
+        server.send_signal(end)
+        assert server.wait(timeout=30) == 0
+    ended, _, _ = select.select([handle], [], [], 0)
+    assert ended
+    os.close(handle)
+
+
+@pytest.mark.slow
+def test_the_server_can_be_ended_while_it_loads(tiny_qwen2_audio: Path) -> None:
+    command = [sys.executable, "-m", "assistant.cli", "serve", "--port=0"]
+    with subprocess.Popen(
+        [*command, f"--model={tiny_qwen2_audio}"], stderr=subprocess.PIPE
+    ) as server:
+        assert server.stderr is not None
+        log = server.stderr.readline()
+        while not (workers := children(server.pid)):
+            pass
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=30) == 0
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        log += server.stderr.read()
+    assert b"Traceback" not in log
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("the system doesn't tell who started whom")
+    return [int(child) for child in path.read_text().split()]

@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,8 @@ from assistant.engines.engine import (
     TokenCount,
 )
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.engines.transformers.channel import packed
+from assistant.engines.transformers.messages import Load
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ
 from tests import speech
@@ -318,6 +321,50 @@ async def kill_in_mid_reply(engine: TransformersEngine, reply: Reply) -> None:
     await reply.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.slow
+async def test_a_conversation_ends_at_once_though_the_worker_is_busy(
+    tiny_qwen2_audio: Path,
+) -> None:
+    async with running(tiny_qwen2_audio, worker="process") as engine:
+        session = await engine.open_session()
+        reply = session.reply(spoken(), HELD)
+        await take(reply, 1 + BOUND_TOKENS)
+        assert engine.worker_pid is not None
+        os.kill(engine.worker_pid, signal.SIGSTOP)
+        await session.close()
+        await reply.cancel()
+        assert [event async for event in reply] == []
+        os.kill(engine.worker_pid, signal.SIGCONT)
+        # Nobody is told what the worker still says to that.
+        assert await answer(await engine.open_session(), spoken())
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_whom_it_works_for_though_it_is_loading(tiny_qwen2_audio: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "assistant.engines.transformers", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+        )
+    with ours:
+        ours.sendall(packed(Load(str(tiny_qwen2_audio), TransformersSettings(device="cpu"))))
+    _, log = worker.communicate(timeout=60)
+    assert (worker.returncode, log) == (0, b"")
+
+
+@pytest.mark.slow
+async def test_the_worker_is_made_of_the_modules_that_we_have(
+    tiny_qwen2_audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("torch", "random", "assistant"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    async with running(tiny_qwen2_audio, worker="process") as engine:
+        assert await answer(await engine.open_session(), spoken())
 
 
 def test_a_server_whose_worker_is_a_process_never_imports_torch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -100,10 +101,22 @@ def test_an_unknown_model_without_a_network() -> None:
         load("no/one", ON_CPU)
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a b"])
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "/no/such/folder", "a b", "~nobody-at-all/model", "long" * 2000]
+)
 def test_neither_a_folder_nor_an_id(name: str) -> None:
     with pytest.raises(EngineError, match="neither a folder that exists nor the hub id"):
         load(name, ON_CPU)
+
+
+def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    # Root, who may run the tests, is refused nothing.
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(EngineError, match=r"checkpoint can't be read: Permission denied\."):
+        TransformersEngine(str(folder), ON_CPU)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
@@ -121,6 +134,32 @@ def test_a_folder_that_lacks_a_shard(folder: Path) -> None:
     shard(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(EngineError, match=r"no model-00002-of-00002\.safetensors"):
+        load(str(folder), ON_CPU)
+
+
+@pytest.mark.parametrize(
+    ("file", "lack"),
+    [
+        ("generation_config.json", "generation_config.json"),
+        ("processor_config.json", "preprocessor_config.json or processor_config.json"),
+        ("tokenizer_config.json", "tokenizer_config.json"),
+        ("tokenizer.json", "tokenizer.json or vocab.json"),
+    ],
+)
+def test_a_folder_that_lacks_what_belongs_to_the_weights(
+    folder: Path, file: str, lack: str
+) -> None:
+    (folder / file).unlink()
+    with pytest.raises(EngineError, match=f"it has no {re.escape(lack)}"):
+        load(str(folder), ON_CPU)
+
+
+@pytest.mark.parametrize(
+    "file", ["config.json", "generation_config.json", "model.safetensors.index.json"]
+)
+def test_a_damaged_file_is_named(folder: Path, file: str) -> None:
+    (folder / file).write_text("{nope")
+    with pytest.raises(EngineError, match=re.escape(file)):
         load(str(folder), ON_CPU)
 
 

@@ -177,6 +177,11 @@ def test_no_length_of_audio_is_cut(
     assert rendered.count.audio == pytest.approx(25 * len(samples) / SAMPLE_RATE_HZ, abs=1)
 
 
+def test_nothing_can_be_answered_by_nothing(renderer: PromptRenderer) -> None:
+    with pytest.raises(EngineError, match="nothing to answer"):
+        render(renderer, Prompt(()))
+
+
 def test_audio_that_is_too_long_is_refused(renderer: PromptRenderer) -> None:
     heard = np.zeros(30 * SAMPLE_RATE_HZ + 1, np.int16)
     with pytest.raises(EngineError, match=r"lasts 30\.0 s.*30\.0 s at most.*several parts"):

@@ -271,6 +271,8 @@ async def live_session(
                 yield live
             finally:
                 live.close()
+                # Now, since replies that were cancelled wait for the model to let go of them.
+                await model.close()
     finally:
         await model.close()
 

@@ -16,6 +16,7 @@ from assistant.engines.transformers.messages import (
     Cancel,
     Commit,
     Ended,
+    Forget,
     Load,
     Loaded,
     Refused,
@@ -29,8 +30,9 @@ from assistant.errors import EngineError
 class Call:
     """A request under way."""
 
-    def __init__(self, request_id: int, post: Callable[[ToWorker], None]) -> None:
-        self._id = request_id
+    def __init__(self, request: Request, post: Callable[[ToWorker], None]) -> None:
+        self.session_id = request.session_id
+        self._id = request.request_id
         self._post = post
         self._answers: asyncio.Queue[Answer | Ended] = asyncio.Queue()
         self._over = asyncio.Event()
@@ -110,10 +112,18 @@ class WorkerConnection:
 
     def call(self, request: Callable[[int], Request]) -> Call:
         """Send the request that is made for an id. Raises EngineError where the worker is gone."""
-        request_id = next(self._request_ids)
-        self.post(request(request_id))
-        call = self._calls[request_id] = Call(request_id, self.post)
+        asked = request(next(self._request_ids))
+        self.post(asked)
+        call = self._calls[asked.request_id] = Call(asked, self.post)
         return call
+
+    def forget(self, session_id: int) -> None:
+        """End a conversation and its calls, without waiting for the worker, which may be busy."""
+        self.post(Forget(session_id))
+        for request_id, call in list(self._calls.items()):
+            if call.session_id == session_id:
+                del self._calls[request_id]
+                call.put(Ended(request_id))
 
     def post(self, message: ToWorker) -> None:
         """Send at once. Raises EngineError where the worker is gone."""
@@ -145,10 +155,12 @@ class WorkerConnection:
             while True:
                 message = await receive(self._reader)
                 assert isinstance(message, Answer | Ended)
-                call = self._calls[message.request_id]
+                call = self._calls.get(message.request_id)
                 if isinstance(message, Ended):
-                    del self._calls[message.request_id]
-                call.put(message)
+                    self._calls.pop(message.request_id, None)
+                # None where its conversation has ended meanwhile.
+                if call:
+                    call.put(message)
         except (EOFError, ConnectionError):
             self._writer.transport.abort()
         self.lost = f"The model's worker {await self._host.ended()}."

@@ -8,9 +8,9 @@ import logging
 
 from assistant.engines.engine import EngineInfo
 from assistant.engines.transformers.connection import WorkerConnection
+from assistant.engines.transformers.naming import model_name
 from assistant.engines.transformers.session import TransformersSession
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.worker import model_name
 from assistant.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,10 @@ class TransformersEngine:
         model: str,
         settings: TransformersSettings = TransformersSettings(),  # noqa: B008 (it is frozen)
     ) -> None:
-        """`model`: a folder with a checkpoint, or the id of one on the Hugging Face hub."""
+        """`model`: a folder with a checkpoint, or the id of one on the Hugging Face hub.
+
+        Raises EngineError for a folder that can't be read.
+        """
         self._model = model
         self._settings = settings
         self.info = EngineInfo(model_name(model), context_tokens=0)

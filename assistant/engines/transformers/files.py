@@ -17,9 +17,19 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from assistant.engines.transformers.naming import local_folder
 from assistant.errors import EngineError
 
 CONFIG = "config.json"
+# Of each, one; an interrupted download may have left any of them out.
+_NEEDED = [
+    {CONFIG},
+    # Without it, nobody knows what ends a reply.
+    {"generation_config.json"},
+    {"preprocessor_config.json", "processor_config.json"},
+    {"tokenizer_config.json"},
+    {"tokenizer.json", "vocab.json"},
+]
 # No `*.bin`, which may hold code, and no code.
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
@@ -42,8 +52,7 @@ def find_checkpoint(model: str) -> Path:
 
 
 def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if folder := local_folder(model):
         if lack := _lack(folder, whole=whole):
             raise EngineError(
                 f"{folder} is not a whole checkpoint: it has no {lack}. Fetch one with: "
@@ -66,15 +75,23 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
 
 def _lack(folder: Path, *, whole: bool) -> str:
     """The files that a checkpoint's folder should hold and doesn't."""
-    missing = set() if (folder / CONFIG).exists() else {CONFIG}
-    return ", ".join(sorted(missing | (_missing_weights(folder) if whole else set())))
+    needed = _NEEDED if whole else [{CONFIG}]
+    missing = [
+        " or ".join(sorted(names))
+        for names in needed
+        if not any((folder / name).exists() for name in names)
+    ]
+    return ", ".join(missing + sorted(_missing_weights(folder) if whole else ()))
 
 
 def _missing_weights(folder: Path) -> set[str]:
     index = folder / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.exists():
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        try:
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, OSError) as error:
+            raise EngineError(f"{index} can't be read: {error}") from error
     return {name for name in names if not (folder / name).exists()}
 
 

@@ -175,7 +175,7 @@ class Generation:
         if used >= context:
             raise EngineError(
                 f"The conversation takes {used} tokens, and the model's context holds {context}. "
-                "Delete old items, or start a new conversation."
+                "Start a new one."
             )
         wanted = self._request.options.max_output_tokens
         if wanted is None:

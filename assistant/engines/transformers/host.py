@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -73,13 +74,17 @@ async def in_thread(sock: socket.socket) -> Host:
 
 async def in_process(sock: socket.socket) -> Host:
     """A worker at the other end of `sock`, which the caller may close."""
+    # The modules that we have ourselves: `-m` alone would look in the current folder first.
+    path = os.pathsep.join(filter(None, sys.path))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "assistant.engines.transformers",
         str(sock.fileno()),
         pass_fds=(sock.fileno(),),
         stdin=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": path},
         # Ctrl-C in the terminal is for the server, which ends its worker itself.
         start_new_session=True,
     )

@@ -167,6 +167,8 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
                 f"The weights of {model} are not those of its architecture: {len(absent)} tensors "
                 f"are missing or of another shape, such as {min(map(str, absent))}."
             )
+        # Read again, since the library takes a damaged one for none.
+        generation = GenerationConfig.from_pretrained(folder)
         loaded = loaded.to(device).eval()
     except EngineError:
         raise
@@ -178,7 +180,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     return Checkpoint(
         model=loaded,
         processor=processor,
-        generation=loaded.generation_config,
+        generation=generation,
         context_tokens=config.get_text_config().max_position_embeddings,
     )
 

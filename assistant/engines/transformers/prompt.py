@@ -95,8 +95,11 @@ class PromptRenderer:
     def render(self, prompt: Prompt, audio: dict[str, Int16Array]) -> RenderedPrompt:
         """The prompt, whose audio is found in `audio` by its digest.
 
-        Raises EngineError where a part is longer than the model takes.
+        Raises EngineError where there is nothing to answer, or a part is longer than the model
+        takes.
         """
+        if not prompt.messages:
+            raise EngineError("There is nothing to answer: the conversation is empty.")
         known: list[tuple[int, ...]] = []
         chat = [self._chat_message(message, known) for message in prompt.messages]
         text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)

@@ -14,7 +14,6 @@ from assistant.engines.engine import PrefillReport, ReplyEvent, ReplyOptions, St
 from assistant.engines.transformers.connection import Call, WorkerConnection
 from assistant.engines.transformers.messages import (
     Count,
-    Forget,
     Generate,
     Hear,
     audio_of,
@@ -72,11 +71,14 @@ class TransformersSession:
         return TransformersReply(self, prompt, options, side=side)
 
     async def close(self) -> None:
-        """Cancel what runs, and have the worker forget the conversation. Idempotent."""
+        """End what runs, and have the worker forget the conversation. Idempotent.
+
+        Waits for nothing: a worker that is busy follows later.
+        """
         self._closed = True
         worker, self._worker = self._worker, None
         if worker and worker.lost is None:
-            worker.post(Forget(self.id))
+            worker.forget(self.id)
 
     def take_over(self, reply: TransformersReply) -> TransformersReply | None:
         """Make `reply` the main one; returns the one before it, which must be cancelled first."""

@@ -10,7 +10,6 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from assistant.engines.transformers.channel import Channel
@@ -29,6 +28,7 @@ from assistant.engines.transformers.messages import (
     ToWorker,
     audio_of,
 )
+from assistant.engines.transformers.naming import model_name
 from assistant.errors import EngineError
 
 if TYPE_CHECKING:
@@ -68,12 +68,6 @@ def _load(load: Load) -> Generator:
         logger.exception("the first reply failed")
         raise EngineError(f"{load.model} is loaded, but can't answer: {error}") from error
     return generator
-
-
-def model_name(model: str) -> str:
-    """What clients know a model by: its hub id, or the name of its folder."""
-    folder = Path(model).expanduser()
-    return folder.resolve().name if folder.is_dir() else model
 
 
 class Worker:

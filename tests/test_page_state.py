@@ -49,13 +49,21 @@ def done(status: str, **details: Any) -> Event:
         "input_token_details": {"cached_tokens": 60},
     }
     response = {"id": "resp_1", "status": status, "status_details": details, "usage": usage}
+    response["metadata"] = {
+        "latency.speech_end_ms": "2000",
+        "latency.turn_end_ms": "2710",
+        "latency.first_token_ms": "0",
+        "latency.total_ms": "50",
+        "latency.speculation": "hit",
+    }
     return {"type": "response.done", "response": response}
 
 
 def reply(status: str, text: str = "Hello, <b>you</b>", **changes: Any) -> dict[str, Any]:
     usage = {"outputTokens": 2, "inputTokens": 90, "cachedTokens": 60}
     turn = {"id": "resp_1", "kind": "reply", "status": status, "text": text}
-    return {**turn, "detail": None, "usage": usage, **changes}
+    latency = {"holdMs": 710, "firstTokenMs": 0, "tokensPerS": 20, "begunInPause": True}
+    return {**turn, "detail": None, "usage": usage, "latency": latency, **changes}
 
 
 SPEECH = {
@@ -122,8 +130,11 @@ async def test_what_is_going_on_follows_the_events(page: Page) -> None:
         (done("cancelled", reason="client_cancelled"), reply("stopped")),
         (done("incomplete", reason="max_output_tokens"), reply("incomplete")),
         (done("failed", error={"message": "Too hot."}), reply("failed", detail="Too hot.")),
-        ({"type": "call.ended"}, reply("unfinished", usage=None)),
-        ({"type": "call.failed", "code": "lost", "detail": ""}, reply("unfinished", usage=None)),
+        ({"type": "call.ended"}, reply("unfinished", usage=None, latency=None)),
+        (
+            {"type": "call.failed", "code": "lost", "detail": ""},
+            reply("unfinished", usage=None, latency=None),
+        ),
     ],
 )
 async def test_each_ending_of_a_reply_keeps_its_text(
@@ -223,11 +234,13 @@ async def test_long_speech_is_drawn_coarser_and_keeps_its_peaks(page: Page) -> N
 async def test_words(page: Page) -> None:
     words = await page.evaluate(
         """async () => {
-            const { duration, usage } = await import("/web/words.js");
+            const { duration, latency, usage } = await import("/web/words.js");
             return [
                 duration(2440), duration(59_400), duration(59_600), duration(125_000),
                 usage({ outputTokens: 1, inputTokens: 90, cachedTokens: 0 }),
                 usage({ outputTokens: 24, inputTokens: 90, cachedTokens: 60 }),
+                latency({ holdMs: 710, firstTokenMs: 3, tokensPerS: 24.6, begunInPause: true }),
+                latency({ holdMs: null, firstTokenMs: 90, tokensPerS: null, begunInPause: false }),
             ];
         }"""
     )
@@ -238,6 +251,9 @@ async def test_words(page: Page) -> None:
         "2:05 min",
         "1 token · 90 input tokens",
         "24 tokens · 60 of 90 input tokens from cache",
+        "turn over 0.7 s after the last word · first token after 3 ms, begun in the pause · "
+        "25 tokens/s",
+        "first token after 90 ms",
     ]
 
 

@@ -80,8 +80,13 @@ class Client:
         limits = SessionLimits(
             max_messages=100, max_audio_s=600, max_text_chars=10_000, max_session_s=60
         )
+        self.now_ms = 0
         self.session = RealtimeSession(
-            model="test", settings=SessionSettings(), limits=limits, new_id=counted_ids()
+            model="test",
+            settings=SessionSettings(),
+            limits=limits,
+            now_ms=lambda: self.now_ms,
+            new_id=counted_ids(),
         )
         if session:
             self.send("session.update", session=session)
@@ -126,6 +131,50 @@ def utterance(start: int = 1600, length: int = 16_000) -> Utterance:
 
 def pcm(ms: int = 200, rate: int = 24_000) -> str:
     return base64.b64encode(np.zeros(rate * ms // 1000, "<i2").tobytes()).decode()
+
+
+def latency(effects: list[Effect]) -> dict[str, str]:
+    """What `response.done` tells of it."""
+    (event,) = [event for event in sent(effects) if event["type"] == "response.done"]
+    metadata = event["response"]["metadata"]
+    return {name.removeprefix("latency."): value for name, value in metadata.items()}
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_it_tells_where_the_time_of_a_turn_went(ready: bool) -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    client.now_ms = 1000
+    if ready:
+        client.model_says(REPLY[0], Text("Good", (1,)))
+    client.stops()
+    client.now_ms = 1040
+    if not ready:
+        client.model_says(REPLY[0], Text("Good", (1,)))
+    client.now_ms = 1500
+    assert latency(client.model_says(Text(" day.", (2,)), FINISHED)) == {
+        "speech_end_ms": "900",
+        "turn_end_ms": "1600",
+        "first_token_ms": "0" if ready else "40",
+        "total_ms": "500",
+        "speculation": "hit" if ready else "miss",
+    }
+
+
+def test_a_typed_turn_and_one_without_a_word_tell_less() -> None:
+    client = Client()
+    client.send("response.create")
+    client.now_ms = 30
+    client.model_says(REPLY[0], Text("Good", (1,)))
+    client.now_ms = 70
+    assert latency(client.send("response.cancel")) == {
+        "first_token_ms": "30",
+        "total_ms": "70",
+        "speculation": "none",
+    }
+    client.send("response.create")
+    assert latency(client.send("response.cancel")) == {"total_ms": "0", "speculation": "none"}
 
 
 def test_it_greets_with_the_session_as_it_is() -> None:

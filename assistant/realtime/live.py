@@ -262,8 +262,8 @@ async def live_session(
     max_message_bytes: int,
 ) -> AsyncIterator[LiveSession]:
     """Keep `session` going for as long as the context is open; then nothing of it remains."""
-    try:
-        async with asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
+        try:
             live = LiveSession(
                 session, model, segmenter, group, max_message_bytes=max_message_bytes
             )
@@ -271,10 +271,9 @@ async def live_session(
                 yield live
             finally:
                 live.close()
-                # Now, since replies that were cancelled wait for the model to let go of them.
-                await model.close()
-    finally:
-        await model.close()
+        finally:
+            # Before the tasks are waited for: a reply that was cancelled waits for the model.
+            await model.close()
 
 
 def _json(event: dict[str, object]) -> str:

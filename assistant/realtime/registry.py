@@ -66,7 +66,7 @@ class SessionRegistry:
             ),
             speculate=self._config.turns.speculate,
             detection=self._config.turns.detection(),
-            started_ms=now_ms(),
+            now_ms=now_ms,
         )
         with self._place():
             async with self._detector() as detector:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 from assistant.conversation import Conversation, Prompt
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, ToolCall
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
-from assistant.realtime.response import Event, Response
+from assistant.realtime.latency import Latency, TurnEnd
+from assistant.realtime.response import Event, Response, Status
 
 
 class _Reply:
@@ -18,7 +19,8 @@ class _Reply:
         self.response = response
         self.prompt = prompt
         self.options = options
-        self.announced = False
+        self.latency: Latency | None = None
+        """Known from when it is wanted."""
         self.held: list[ReplyEvent] | None = [] if options.speculative else None
         """What came of it while it is held back; None while it is not."""
         self.previous_item_id: str | None = None
@@ -38,11 +40,14 @@ class Responder:
         conversation_id: str,
         new_id: Callable[[str], str],
         send: Callable[[Event], Effect],
+        now_ms: Callable[[], int],
     ) -> None:
+        """`now_ms` is asked when replies are wanted and shown, to tell how long that took."""
         self._conversation = conversation
         self._conversation_id = conversation_id
         self._new_id = new_id
         self._send = send
+        self._now_ms = now_ms
         self._reply: _Reply | None = None
 
     @property
@@ -56,9 +61,13 @@ class Responder:
         return reply is not None and (reply.prompt, reply.options) == (prompt, options)
 
     def start(
-        self, prompt: Prompt, options: ReplyOptions, metadata: dict[str, str] | None = None
+        self,
+        prompt: Prompt,
+        options: ReplyOptions,
+        metadata: dict[str, str] | None = None,
+        turn: TurnEnd | None = None,
     ) -> list[Effect]:
-        """Begin a reply; there must be none under way."""
+        """Begin a reply; there must be none under way. `turn`: what it answers, if just spoken."""
         assert self._reply is None
         response = Response(
             id=self._new_id("resp"),
@@ -69,11 +78,16 @@ class Responder:
         )
         self._reply = _Reply(response, prompt, options)
         start = StartReply(response.id, prompt, options)
-        return [start] if options.speculative else [start, self._announced(self._reply)]
+        if options.speculative:
+            return [start]
+        self._reply.latency = Latency(self._now_ms, turn)
+        return [start, self._announced(self._reply)]
 
-    def promote(self) -> list[Effect]:
+    def promote(self, turn: TurnEnd) -> list[Effect]:
         """The speculative reply is wanted: show what it has said, and all that follows."""
         reply = self._current()
+        ready = any(isinstance(event, Text) for event in reply.held or [])
+        reply.latency = Latency(self._now_ms, turn, "hit" if ready else "miss")
         return [CommitReply(reply.response.id), self._announced(reply), *self.release()]
 
     def hold(self) -> list[Effect]:
@@ -101,8 +115,7 @@ class Responder:
         """Stop the reply that is being shown. `reason`: turn_detected or client_cancelled."""
         reply = self._current()
         self._close(reply)
-        ending = reply.response.done(reply.previous_item_id, "cancelled", reason=reason)
-        return [CancelReply(reply.response.id), *map(self._send, ending)]
+        return [CancelReply(reply.response.id), *self._ended(reply, "cancelled", reason=reason)]
 
     def generated(self, event: ReplyEvent) -> list[Effect]:
         """The next event of the reply under way."""
@@ -116,10 +129,9 @@ class Responder:
         """The model could not go on with the reply; one that nobody knows of is just forgotten."""
         reply = self._current()
         self._close(reply)
-        if not reply.announced:
+        if not reply.latency:
             return []
-        ending = reply.response.done(reply.previous_item_id, "failed", error=error)
-        return [*map(self._send, ending)]
+        return self._ended(reply, "failed", error=error)
 
     def _show(self, reply: _Reply, event: ReplyEvent) -> list[Effect]:
         response = reply.response
@@ -132,6 +144,8 @@ class Responder:
                 if not response.has_item:
                     reply.previous_item_id = self._conversation.add(response.message)
                     opening = response.opened(reply.previous_item_id)
+                if reply.latency:
+                    reply.latency.text_shown()
                 return [*map(self._send, [*opening, response.text(event)])]
             case ToolCall():
                 cancel = CancelReply(response.id)
@@ -139,18 +153,21 @@ class Responder:
             case Finished():
                 self._close(reply)
                 cut = event.reason == "length"
-                ending = response.done(
-                    reply.previous_item_id,
+                return self._ended(
+                    reply,
                     "incomplete" if cut else "completed",
                     reason="max_output_tokens" if cut else None,
                     usage=event.usage,
                 )
-                return [*map(self._send, ending)]
             case _:
                 assert_never(event)
 
+    def _ended(self, reply: _Reply, status: Status, **how: Any) -> list[Effect]:
+        metadata = reply.latency.metadata() if reply.latency else {}
+        ending = reply.response.done(reply.previous_item_id, status, metadata=metadata, **how)
+        return [*map(self._send, ending)]
+
     def _announced(self, reply: _Reply) -> Effect:
-        reply.announced = True
         return self._send(reply.response.created())
 
     def _current(self) -> _Reply:

@@ -89,8 +89,11 @@ class Response:
         reason: str | None = None,
         error: str | None = None,
         usage: Usage | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> list[Event]:
-        """The end, whatever it was. `usage` as the engine counted it, if it came to that."""
+        """The end, whatever it was. `usage` as the engine counted it, if it came to that;
+        `metadata` comes to the client's own."""
+        self._metadata = {**(self._metadata or {}), **(metadata or {})} or None
         details: dict[str, Any] | None = None
         if status != "completed":
             details = {"type": status}

@@ -38,6 +38,7 @@ from assistant.realtime.events import (
 )
 from assistant.realtime.history import History
 from assistant.realtime.items import decode_pcm, message_from_item
+from assistant.realtime.latency import TurnEnd
 from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
@@ -89,11 +90,12 @@ class RealtimeSession:
         id: str | None = None,
         speculate: bool = True,
         detection: TurnDetection = _DETECTION,
-        started_ms: int = 0,
+        now_ms: Callable[[], int] = lambda: 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         """`settings`: what the client begins with; `defaults`: what `null` in an update sets back
-        to, if it is something else; `detection`: for what clients have no say in.
+        to, if it is something else; `detection`: for what clients have no say in; `now_ms`: a
+        clock, of which nothing depends but the times that are told.
         """
         self._new_id = new_id
         self.id = id or new_id("sess")
@@ -111,13 +113,14 @@ class RealtimeSession:
             conversation_id=new_id("conv"),
             new_id=new_id,
             send=self._stamped,
+            now_ms=now_ms,
         )
         self._history = History(self._conversation, session_id=self.id, send=self._stamped)
         self._turns = TurnTaker(TurnRules(speculate=speculate))
         self._follow_settings()
         self._turn = OpenTurn(new_id)
-        self.next_deadline_ms: int | None = started_ms + limits.max_session_s * 1000
-        """When to call `time` next, on the clock of `started_ms`."""
+        self.next_deadline_ms: int | None = now_ms() + limits.max_session_s * 1000
+        """When to call `time` next, on the clock of `now_ms`."""
 
     # What a transport asks about the session.
 
@@ -190,7 +193,8 @@ class RealtimeSession:
                 committed = self._commit_turn(event.utterance)
                 as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
-                return [stopped, *committed, *self._act(actions)]
+                end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
+                return [stopped, *committed, *self._act(actions, end=end)]
             case AudioDropped():
                 full = ProtocolError(
                     f"The input audio buffer is full: what comes after its {MAX_TURN_S} s is "
@@ -319,12 +323,14 @@ class RealtimeSession:
         actions: list[TurnAction],
         *,
         pause: Utterance | None = None,
+        end: TurnEnd | None = None,
         asked: ResponseParams = _NOTHING_SPECIAL,
         reason: str = "turn_detected",
     ) -> list[Effect]:
         """Turn decisions into effects.
 
-        `pause`: the last part of the turn that a reply ahead is for; `asked`: what the client
+        `pause`: the last part of the turn that a reply ahead is for; `end`: of the turn that is
+        answered, where it has just been spoken; `asked`: what the client
         wants of this reply; `reason`: why one is interrupted.
         """
         effects: list[Effect] = []
@@ -336,11 +342,12 @@ class RealtimeSession:
                 case TurnAction.WITHDRAW:
                     effects += self._responder.withdraw()
                 case TurnAction.PROMOTE:
-                    effects += [*self._responder.promote(), *self._settled()]
+                    assert end is not None, "only a turn's end makes a reply ahead real"
+                    effects += [*self._responder.promote(end), *self._settled()]
                 case TurnAction.ANSWER:
                     prompt = self._prompt(instructions=asked.instructions)
                     options = self._options(asked.max_output_tokens)
-                    effects += self._responder.start(prompt, options, asked.metadata)
+                    effects += self._responder.start(prompt, options, asked.metadata, end)
                 case TurnAction.HOLD:
                     effects += self._responder.hold()
                 case TurnAction.RELEASE:

@@ -11,7 +11,7 @@
 // A turn is one of
 //   {id, kind: "speech", status, startMs, durationMs, levels}   status: speaking | spoken | unheard
 //   {id, kind: "typed", text}
-//   {id, kind: "reply", status, text, detail, usage}            status: see REPLY_STATUS
+//   {id, kind: "reply", status, text, detail, usage, latency}            status: see REPLY_STATUS
 //   {id, kind: "error", text}
 //   {id, kind: "break"}          a new call began, which remembers nothing of the turns above
 
@@ -106,7 +106,7 @@ const handlers = {
     response: response.id,
     turns: [
       ...state.turns,
-      { id: response.id, kind: "reply", status: "replying", text: "", detail: null, usage: null },
+      { id: response.id, kind: "reply", status: "replying", text: "", detail: null, usage: null, latency: null },
     ],
   }),
 
@@ -122,6 +122,7 @@ const handlers = {
         inputTokens: response.usage.input_tokens,
         cachedTokens: response.usage.input_token_details.cached_tokens,
       },
+      latency: latencyOf(response),
     })),
 
   error: (state, { event_id, error }) =>
@@ -130,6 +131,20 @@ const handlers = {
       ? state
       : { ...state, turns: [...state.turns, { id: event_id, kind: "error", text: error.message }] },
 };
+
+/** Where a reply's time went, in ms: what its metadata tells, and null for the rest. */
+function latencyOf({ metadata, usage }) {
+  const ms = (name) => (metadata?.[`latency.${name}_ms`] ? Number(metadata[`latency.${name}_ms`]) : null);
+  const firstTokenMs = ms("first_token");
+  if (firstTokenMs === null) return null;
+  const restMs = ms("total") - firstTokenMs;
+  return {
+    holdMs: ms("turn_end") === null ? null : ms("turn_end") - ms("speech_end"),
+    firstTokenMs,
+    tokensPerS: usage && restMs > 0 ? ((usage.output_tokens - 1) * 1000) / restMs : null,
+    begunInPause: metadata["latency.speculation"] === "hit",
+  };
+}
 
 /** How a reply ended, by the protocol's status and, where it was cancelled, the reason. */
 const REPLY_STATUS = {

@@ -1,7 +1,7 @@
 // One turn of the conversation on the screen, by its kind (conversation.js lists them).
 
 import { createWaveform, drawWaveform, MOST_STROKES } from "./waveform.js";
-import { duration, NEW_CALL, REPLY_MARK, SPEECH_MARK, usage } from "./words.js";
+import { duration, latency, NEW_CALL, REPLY_MARK, SPEECH_MARK, usage } from "./words.js";
 
 /** An element for `turn`, still empty, and the function that shows `turn` or a newer state of it. */
 export function createTurn({ kind }) {
@@ -42,12 +42,14 @@ const kinds = {
     const words = document.createTextNode("");
     const mark = node("span", "mark");
     const cost = node("p", "usage");
-    element.append(node("p", "text", speaker, words, mark), cost);
-    return ({ status, text, detail, usage: spent }) => {
+    const times = node("p", "latency");
+    element.append(node("p", "text", speaker, words, mark), times, cost);
+    return ({ status, text, detail, usage: spent, latency: taken }) => {
       element.dataset.status = status;
       // Appended to rather than replaced, so that a selection in it lives on.
       words.appendData(text.slice(words.length));
       mark.textContent = [REPLY_MARK[status], detail].filter(Boolean).join(": ");
+      times.textContent = taken ? latency(taken) : "";
       cost.textContent = spent ? usage(spent) : "";
     };
   },

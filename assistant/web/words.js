@@ -108,6 +108,16 @@ export function usage({ outputTokens, inputTokens, cachedTokens }) {
   return `${output} · ${cached}${inputTokens} input tokens${origin}`;
 }
 
+/** Where the time of a reply went, in a line. */
+export function latency({ holdMs, firstTokenMs, tokensPerS, begunInPause }) {
+  const parts = [];
+  if (holdMs !== null) parts.push(`turn over ${duration(holdMs)} after the last word`);
+  const origin = begunInPause ? ", begun in the pause" : "";
+  parts.push(`first token after ${firstTokenMs} ms${origin}`);
+  if (tokensPerS !== null) parts.push(`${Math.round(tokensPerS)} tokens/s`);
+  return parts.join(" · ");
+}
+
 /**
  * What a screen reader has to say about going from one state to the next, or null. Replies are
  * read when they are whole: read as they grow, each token would cut off the one before. A failure is an alert of its own.

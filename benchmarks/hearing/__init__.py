@@ -1,0 +1,1 @@
+"""How well turns are told apart: scenes with a known truth, ours and the rivals' rules on them."""

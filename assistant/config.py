@@ -62,7 +62,7 @@ class LimitsConfig(_Section):
 class TurnsConfig(_Section):
     """When a turn begins and ends, and what its pauses are used for."""
 
-    vad: VadKind = "silero"
+    vad: VadKind = "cascade"
     threshold: float = _DETECTION.threshold
     prefix_padding_ms: int = _DETECTION.prefix_padding_ms
     silence_duration_ms: int = _DETECTION.silence_duration_ms

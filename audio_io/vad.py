@@ -102,13 +102,13 @@ class WebRtcVad:
 class CascadeVad:
     """Silero, asked only while WebRTC's detector hears something; 0 otherwise.
 
-    WebRTC's is the one that says yes too often, so what it turns down is no speech, and a quiet
-    room costs a tenth. When it says yes, Silero first hears the windows before, which it was
-    spared, since it judges by what came before.
+    WebRTC's says yes too often but hardly ever no: of 89,000 windows with speech by Silero, it
+    turned down 10, and a quiet room costs a tenth. When it says yes, Silero first hears the windows
+    before, which it was spared, since it judges by what came before.
     """
 
     _CONTEXT_WINDOWS = 8
-    """256 ms. Silero's answers are then within .02 of those that it gives with all of the past."""
+    """256 ms. 99% of Silero's answers are then within .07 of those with all of the past."""
     _HOLD_WINDOWS = 16
     """512 ms: gaps between words don't make it start anew."""
 

@@ -47,22 +47,22 @@ def run(script, endpointer=None):
 @pytest.mark.parametrize(
     ("script", "decided", "first"),
     [
-        ("...SSS", 6, 3),
-        ("SSS", 3, 0),
-        ("..S.SS", 6, 2),
-        ("..SS.S", 6, 2),
-        ("..SS-S", 6, 2),
-        ("S.S.SSS", 6, 2),
-        ("S..SSS", 6, 3),
-        ("SS..SS.S", 8, 4),
+        ("...SSSSSS", 9, 3),
+        ("SSSSSS", 6, 0),
+        ("..S.SSSSS", 9, 2),
+        ("..SSS.SS.S", 10, 2),
+        ("..SSSS--SS", 10, 2),
+        ("S.S.S.SSSSS", 10, 2),
+        ("S..SSSSSS", 8, 0),
+        ("SSSSS...SS..SSSS", 16, 8),
     ],
 )
-def test_three_of_the_last_four_windows_start_a_turn(script, decided, first):
+def test_six_of_the_last_eight_windows_start_a_turn(script, decided, first):
     assert run(script) == [(decided, Start(at(first)))]
 
 
 @pytest.mark.parametrize(
-    "script", ["", "." * 50, "-" * 50, "SS..", "SS--" * 9, "S.S." * 9, "S.." * 9]
+    "script", ["", "." * 50, "-" * 50, "SSSSS...", "SSSSS---" * 9, "S.S." * 9, "SS.S.S.." * 9]
 )
 def test_less_starts_nothing(script):
     assert run(script) == []
@@ -70,97 +70,97 @@ def test_less_starts_nothing(script):
 
 def test_a_turn_pauses_and_stops_at_the_end_of_its_speech():
     assert run("." * 5 + "S" * 10 + "." * 40) == [
-        (8, Start(at(5))),
+        (11, Start(at(5))),
         (15 + PAUSE_WINDOWS, Pause(at(15))),
         (15 + STOP_WINDOWS, Stop(at(15))),
     ]
 
 
 def test_between_the_thresholds_speech_goes_on_and_a_pause_does_too():
-    assert run("SSS" + "-" * 30 + "." * 10 + "-" * 30) == [
-        (3, Start(at(0))),
-        (33 + PAUSE_WINDOWS, Pause(at(33))),
-        (33 + STOP_WINDOWS, Stop(at(33))),
+    assert run("S" * 6 + "-" * 30 + "." * 10 + "-" * 30) == [
+        (6, Start(at(0))),
+        (36 + PAUSE_WINDOWS, Pause(at(36))),
+        (36 + STOP_WINDOWS, Stop(at(36))),
     ]
 
 
 def test_a_gap_shorter_than_a_pause_is_part_of_the_speech():
     gaps = ("." * (PAUSE_WINDOWS - 1) + "S") * 20
-    assert run("SSS" + gaps + "." * PAUSE_WINDOWS) == [
-        (3, Start(at(0))),
-        (163 + PAUSE_WINDOWS, Pause(at(163))),
+    assert run("S" * 6 + gaps + "." * PAUSE_WINDOWS) == [
+        (6, Start(at(0))),
+        (166 + PAUSE_WINDOWS, Pause(at(166))),
     ]
 
 
 @pytest.mark.parametrize("pause_ms", range(300, 701, 50))
 def test_a_person_may_pause_within_a_turn(pause_ms):
     windows = pause_ms // 32
-    second_end = 5 + windows + 5
-    assert run("S" * 5 + "." * windows + "S" * 5 + "." * 30) == [
-        (3, Start(at(0))),
-        (5 + PAUSE_WINDOWS, Pause(at(5))),
-        (5 + windows + 2, Resume(at(5 + windows))),
+    second_end = 6 + windows + 6
+    assert run("S" * 6 + "." * windows + "S" * 6 + "." * 30) == [
+        (6, Start(at(0))),
+        (6 + PAUSE_WINDOWS, Pause(at(6))),
+        (6 + windows + 2, Resume(at(6 + windows))),
         (second_end + PAUSE_WINDOWS, Pause(at(second_end))),
         (second_end + STOP_WINDOWS, Stop(at(second_end))),
     ]
 
 
 def test_a_longer_pause_ends_the_turn():
-    assert run("S" * 5 + "." * (800 // 32) + "S" * 5) == [
-        (3, Start(at(0))),
-        (5 + PAUSE_WINDOWS, Pause(at(5))),
-        (5 + STOP_WINDOWS, Stop(at(5))),
-        (5 + 25 + 3, Start(at(5 + 25))),
+    assert run("S" * 6 + "." * (800 // 32) + "S" * 6) == [
+        (6, Start(at(0))),
+        (6 + PAUSE_WINDOWS, Pause(at(6))),
+        (6 + STOP_WINDOWS, Stop(at(6))),
+        (6 + 25 + 6, Start(at(6 + 25))),
     ]
 
 
 def test_lone_voiced_windows_in_a_pause_change_nothing():
-    assert run("SSS" + "." * 10 + "S.S-S.." + "." * 20) == [
-        (3, Start(at(0))),
-        (3 + PAUSE_WINDOWS, Pause(at(3))),
-        (3 + STOP_WINDOWS, Stop(at(3))),
+    assert run("S" * 6 + "." * 10 + "S.S-S.." + "." * 20) == [
+        (6, Start(at(0))),
+        (6 + PAUSE_WINDOWS, Pause(at(6))),
+        (6 + STOP_WINDOWS, Stop(at(6))),
     ]
 
 
 def test_speech_in_the_last_window_of_the_silence_is_given_one_more():
-    speech_then_silence = "SSS" + "." * (STOP_WINDOWS - 1)
-    paused = [(3, Start(at(0))), (3 + PAUSE_WINDOWS, Pause(at(3)))]
-    assert run(speech_then_silence + "SS") == [*paused, (26, Resume(at(24)))]
-    assert run(speech_then_silence + "S.") == [*paused, (26, Stop(at(3)))]
+    speech_then_silence = "S" * 6 + "." * (STOP_WINDOWS - 1)
+    paused = [(6, Start(at(0))), (6 + PAUSE_WINDOWS, Pause(at(6)))]
+    assert run(speech_then_silence + "SS") == [*paused, (29, Resume(at(27)))]
+    assert run(speech_then_silence + "S.") == [*paused, (29, Stop(at(6)))]
 
 
 def test_a_stop_is_preceded_by_its_pause_where_less_silence_ends_a_turn():
     detection = TurnDetection(silence_duration_ms=200, pause_ms=250)
-    assert run("SSS" + "." * 20, Endpointer(detection)) == [
-        (3, Start(at(0))),
-        (3 + 7, Pause(at(3))),
-        (3 + 7, Stop(at(3))),
+    assert run("S" * 6 + "." * 20, Endpointer(detection)) == [
+        (6, Start(at(0))),
+        (6 + 7, Pause(at(6))),
+        (6 + 7, Stop(at(6))),
     ]
 
 
 def test_the_longest_turn_is_ended_and_speech_starts_another():
     windows = MAX_TURN_S * SAMPLE_RATE_HZ // WINDOW_SAMPLES
     assert at(windows) == MAX_TURN_S * SAMPLE_RATE_HZ
-    assert run("." + "S" * (windows + 3)) == [
-        (4, Start(at(1))),
+    assert run("." + "S" * (windows + 6)) == [
+        (7, Start(at(1))),
         (windows + 1, Stop(at(windows + 1))),
-        (windows + 4, Start(at(windows + 1))),
+        (windows + 7, Start(at(windows + 1))),
     ]
 
 
 def test_windows_of_the_last_turn_start_no_other():
     windows = MAX_TURN_S * SAMPLE_RATE_HZ // WINDOW_SAMPLES
-    assert run("S" * windows + "." + "S.SS") == [
-        (3, Start(at(0))),
+    assert run("S" * windows + "." + "SSS.SSS") == [
+        (6, Start(at(0))),
         (windows, Stop(at(windows))),
-        (windows + 5, Start(at(windows + 1))),
+        (windows + 8, Start(at(windows + 1))),
     ]
 
 
 def test_the_longest_turn_is_ended_in_a_pause_too():
     windows = MAX_TURN_S * SAMPLE_RATE_HZ // WINDOW_SAMPLES
     assert run("S" * (windows - 10) + "." * 10) == [
-        (3, Start(at(0))),
+        (6, Start(at(0))),
         (windows - 2, Pause(at(windows - 10))),
         (windows, Stop(at(windows - 10))),
     ]
@@ -168,18 +168,18 @@ def test_the_longest_turn_is_ended_in_a_pause_too():
 
 def test_positions_count_from_where_it_began():
     endpointer = Endpointer(TurnDetection(), position_samples=1_001)
-    assert run("..SSS", endpointer) == [(5, Start(1_001 + at(2)))]
-    assert endpointer.position_samples == 1_001 + at(5)
+    assert run("..SSSSSS", endpointer) == [(8, Start(1_001 + at(2)))]
+    assert endpointer.position_samples == 1_001 + at(8)
 
 
 def test_pausing_means_that_nothing_hints_at_speech():
     endpointer = Endpointer(TurnDetection())
     seen = []
-    for kind in "SSS" + "." * PAUSE_WINDOWS + "-S.SS":
+    for kind in "S" * 6 + "." * PAUSE_WINDOWS + "-S.SS":
         endpointer.push(PROBABILITY[kind])
         seen.append((endpointer.speaking, endpointer.pausing))
     idle, speech, pause = (False, False), (True, False), (True, True)
-    assert seen == [idle] * 2 + [speech] * PAUSE_WINDOWS + [
+    assert seen == [idle] * 5 + [speech] * PAUSE_WINDOWS + [
         pause,
         pause,
         speech,
@@ -191,25 +191,25 @@ def test_pausing_means_that_nothing_hints_at_speech():
 
 def test_other_settings_leave_an_open_turn_open():
     endpointer = Endpointer(TurnDetection())
-    assert run("SSS" + "." * 9, endpointer) == [
-        (3, Start(at(0))),
-        (3 + PAUSE_WINDOWS, Pause(at(3))),
+    assert run("S" * 6 + "." * 9, endpointer) == [
+        (6, Start(at(0))),
+        (6 + PAUSE_WINDOWS, Pause(at(6))),
     ]
     endpointer.detection = replace(endpointer.detection, silence_duration_ms=500)
-    assert run("." * 10, endpointer) == [(7, Stop(at(3)))]  # 7 + 9 windows are 512 ms
+    assert run("." * 10, endpointer) == [(7, Stop(at(6)))]  # 7 + 9 windows are 512 ms
 
 
 def test_a_higher_threshold_takes_more():
     endpointer = Endpointer(TurnDetection(threshold=0.8))
-    scripted = [0.79] * 9 + [0.8] * 3 + [0.66] * 9 + [0.64] * 8
+    scripted = [0.79] * 9 + [0.8] * 6 + [0.66] * 9 + [0.64] * 8
     transitions = [t for p in scripted for t in endpointer.push(p)]
-    assert transitions == [Start(at(9)), Pause(at(21))]
+    assert transitions == [Start(at(9)), Pause(at(24))]
 
 
 def test_silence_stays_possible_at_the_lowest_threshold():
     endpointer = Endpointer(TurnDetection(threshold=0.1))
-    transitions = [t for p in [0.1] * 3 + [0.04] * 22 for t in endpointer.push(p)]
-    assert transitions == [Start(0), Pause(at(3)), Stop(at(3))]
+    transitions = [t for p in [0.1] * 6 + [0.04] * 22 for t in endpointer.push(p)]
+    assert transitions == [Start(0), Pause(at(6)), Stop(at(6))]
 
 
 @given(st.text(alphabet="S-.", max_size=300), st.sampled_from([200, 500, 700, 2_000]))

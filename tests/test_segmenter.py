@@ -127,13 +127,13 @@ def test_after_a_longer_pause_another_turn_starts_behind_the_first():
     [(0, at(100) - PREFIX), (600, at(100) - 600 * 16), (10_000, 0)],
 )
 def test_the_prefix_is_450_ms_at_least_and_begins_with_the_stream(prefix_ms, start):
-    audio = scripted("." * 100 + "SSS")
+    audio = scripted("." * 100 + "S" * 6)
     detection = TurnDetection(prefix_padding_ms=prefix_ms)
     assert run(audio, into=segmenter(detection)) == [SpeechStarted(start)]
 
 
 def test_the_prefix_never_reaches_into_the_utterance_before():
-    audio = scripted("." * 20 + "S" * 30 + "." * 40 + "SSS")
+    audio = scripted("." * 20 + "S" * 30 + "." * 40 + "S" * 6)
     detection = TurnDetection(prefix_padding_ms=10_000)
     assert run(audio, into=segmenter(detection))[-1] == SpeechStarted(at(50) + TAIL)
 
@@ -370,7 +370,7 @@ def test_other_settings_leave_an_open_turn_open():
 
 
 def test_turn_detection_may_be_switched_off_and_on_in_the_middle_of_a_turn():
-    audio = scripted("." * 20 + "S" * 60 + "." * 40 + "S" * 5)
+    audio = scripted("." * 20 + "S" * 60 + "." * 40 + "S" * 6)
     hearing = segmenter()
     start = at(20) - PREFIX
     assert run(audio[: at(40)], into=hearing) == [SpeechStarted(start)]

@@ -109,7 +109,7 @@ def far_away(samples: Float32Array, rng: Rng) -> Float32Array:
     count = len(samples) + len(echoes) - 1
     spectrum = np.fft.rfft(samples, count) * np.fft.rfft(echoes, count)
     hz = np.fft.rfftfreq(count, 1 / SAMPLE_RATE_HZ)
-    return np.fft.irfft(spectrum / (1 + (hz / 2_500) ** 2), count).astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum / (1 + (hz / 2_500) ** 2), count), dtype=np.float32)
 
 
 def at_level(samples: Float32Array, dbfs: float) -> Float32Array:
@@ -132,7 +132,8 @@ def _breath(count: int, rng: Rng, centre_hz: float) -> Float32Array:
 
 def _decaying(duration_s: float, rng: Rng) -> Float32Array:
     seconds = _seconds(3 * duration_s)
-    return (rng.standard_normal(len(seconds)) * np.exp(-seconds / duration_s)).astype(np.float32)
+    noise = rng.standard_normal(len(seconds)) * np.exp(-seconds / duration_s)
+    return np.asarray(noise, dtype=np.float32)
 
 
 def _shaped(count: int, rng: Rng, gain: Callable[[FloatArray], FloatArray]) -> Float32Array:

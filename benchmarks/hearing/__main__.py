@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hearing")
     parser.add_argument("--set", choices=["reported", "tune"], default="reported", dest="purpose")
     parser.add_argument("--quick", action="store_true", help="a sixth of the turns, half a minute")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw it there")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the curve there")
     args = parser.parse_args()
     try:
         measured = measure(args.purpose, QUICK if args.quick else FULL)

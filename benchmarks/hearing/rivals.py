@@ -161,8 +161,8 @@ def plain_webrtcvad(samples: Int16Array, _: Sequence[float]) -> list[HeardTurn]:
 RIVALS: dict[str, Rule] = {
     "Pipecat: .7, 0.2 s": pipecat,
     "LiveKit: 0.55 s": livekit,
-    "speech-to-speech: 64 ms, gate 0.8 s": speech_to_speech(800),
-    "speech-to-speech: 64 ms, gate 0.3 s": speech_to_speech(300),
+    "speech-to-speech: gate 0.8 s": speech_to_speech(800),
+    "speech-to-speech: gate 0.3 s": speech_to_speech(300),
     "FastRTC: 0.6 s chunks": fastrtc,
     "plain webrtcvad": plain_webrtcvad,
 }

@@ -61,7 +61,7 @@ class Measured:
     cpu_ms_per_s: dict[VadKind, tuple[float, float]] = field(default_factory=dict)
     """In speech and in a quiet room."""
     label_shift_ms: tuple[float, float] = (0.0, 0.0)
-    """95% of true onsets and ends move by less when the labels' edge moves by 6 dB."""
+    """95% of people's true onsets and ends move by less when the labels' edge moves by 6 dB."""
 
 
 def measure(purpose: Purpose, size: Size) -> Measured:

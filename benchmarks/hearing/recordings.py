@@ -19,7 +19,13 @@ import numpy as np
 import soxr
 
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Float32Array
-from benchmarks.hearing.labels import CELL_SAMPLES, Span, cell_levels_db, speech_spans
+from benchmarks.hearing.labels import (
+    CELL_SAMPLES,
+    Span,
+    cell_levels_db,
+    sensitivity_ms,
+    speech_spans,
+)
 from benchmarks.hearing.sentences import SENTENCES
 
 Purpose = Literal["tune", "reported"]
@@ -38,6 +44,8 @@ _LEVEL_DBFS = -23.0
 _MARGIN_SAMPLES = 60 * SAMPLES_PER_MS
 _EDGE_SAMPLES = 2 * CELL_SAMPLES
 _SHORTEST_S, _LONGEST_S = 0.7, 7.0
+_VAGUEST_LABEL_MS = 30
+"""A recording whose noise hides where its speech begins or ends has no known truth."""
 _SHORTEST_HALF_SAMPLES = 300 * SAMPLES_PER_MS
 _FADE_SAMPLES = 5 * SAMPLES_PER_MS
 
@@ -123,18 +131,22 @@ def _voice(name: str, is_human: bool, recordings: list[Float32Array]) -> Voice:
 
 
 def _clip(samples: Float32Array) -> Clip | None:
-    """None unless it is one stretch of speech of a usable length with silence on both sides."""
+    """None unless it is one stretch of speech, of a usable length and with edges that are sure."""
     match speech_spans(samples):
         case [Span() as speech]:
-            duration_s = (speech.end - speech.start) / SAMPLE_RATE_HZ
-            is_whole = speech.start >= _EDGE_SAMPLES <= len(samples) - speech.end
-            return _cut_out(samples, speech) if _is_usable(duration_s) and is_whole else None
+            return _cut_out(samples, speech) if _is_usable(samples, speech) else None
         case _:
             return None
 
 
-def _is_usable(duration_s: float) -> bool:
-    return _SHORTEST_S <= duration_s <= _LONGEST_S
+def _is_usable(samples: Float32Array, speech: Span) -> bool:
+    duration_s = (speech.end - speech.start) / SAMPLE_RATE_HZ
+    return (
+        _SHORTEST_S <= duration_s <= _LONGEST_S
+        and speech.start >= _EDGE_SAMPLES
+        and len(samples) - speech.end >= _EDGE_SAMPLES
+        and max(sensitivity_ms(samples)) <= _VAGUEST_LABEL_MS
+    )
 
 
 def _cut_out(samples: Float32Array, speech: Span) -> Clip:

@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from audio_io.pcm import SAMPLES_PER_MS, Int16Array
 from audio_io.vad import WINDOW_SAMPLES
 
-_SMOOTHED_WINDOWS = 3
-"""96 ms: a gap between words, where a single window may be the closure of a `t` or a `k`."""
-_GAP_SAMPLES = 10 * SAMPLES_PER_MS
+# Of 222 cuts in speech with gaps of 80 to 250 ms, two thirds of it in noise at 10 dB, 2.7% fell
+# within a sentence, and 8.6% with 96 ms and 10 ms here.
+_SMOOTHED_WINDOWS = 6
+"""192 ms: a gap between sentences, where less may be the closure of a `t` or a `k`."""
+_GAP_SAMPLES = 60 * SAMPLES_PER_MS
 
 
 def quietest_sample(samples: Int16Array, probabilities: Sequence[float]) -> int:
     """The index in `samples` at which a cut hurts least.
 
-    samples: int16 (512 n,), 16 kHz mono, n >= 3; probabilities: of speech, in each of the n
-    windows. It is the middle of the quietest 10 ms in the three windows that are the least likely
+    samples: int16 (512 n,), 16 kHz mono, n >= 6; probabilities: of speech, in each of the n
+    windows. It is the middle of the quietest 60 ms in the six windows that are the least likely
     speech together, and of those that are the same to a hundredth, the ones with the least energy.
     """
     windows = samples.reshape(-1, WINDOW_SAMPLES).astype(np.float64)

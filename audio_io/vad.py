@@ -109,8 +109,8 @@ class CascadeVad:
 
     _CONTEXT_WINDOWS = 8
     """256 ms. 99% of Silero's answers are then within .07 of those with all of the past."""
-    _HOLD_WINDOWS = 16
-    """512 ms: gaps between words don't make it start anew."""
+    _HOLD_WINDOWS = 32
+    """1 s: within a turn, a pause doesn't make it start anew."""
 
     def __init__(self) -> None:
         """Raises as SileroVad does."""

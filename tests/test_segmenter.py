@@ -144,8 +144,8 @@ def test_the_prefix_never_reaches_into_the_utterance_before():
 def test_long_speech_is_cut_where_it_is_quietest():
     script = "." * 20 + "S" * 880 + "---" + "S" * 300 + "." * 40
     audio = scripted(script).copy()
-    audio[at(901) + 100 :][:160] = 7  # in the middle of the three windows, at 28.8 s
-    start, cut, end = at(20) - PREFIX, at(901) + 180, at(1_203)
+    audio[at(901) - 200 :][:960] = 7  # in the middle of the three windows, at 28.8 s
+    start, cut, end = at(20) - PREFIX, at(901) + 280, at(1_203)
     assert run(audio) == [
         SpeechStarted(start),
         PartEnded(span(audio, start, cut)),
@@ -203,7 +203,7 @@ def test_the_longest_turn_may_run_out_just_after_a_part_ended():
         script[dip - 2 : dip + 1] = "---"
     audio = scripted("".join(script)).copy()
     for dip in dips:
-        audio[at(dip) - 80 : at(dip) + 80] = 0
+        audio[at(dip) - 480 : at(dip) + 480] = 0
     cuts = [at(20) - PREFIX, *map(at, dips)]
     assert run(audio, sizes=16_000) == [
         SpeechStarted(cuts[0]),
@@ -227,8 +227,8 @@ def test_without_turn_detection_nothing_is_judged_and_all_is_handed_over_on_flus
 
 def test_long_manual_speech_is_cut_where_it_is_quietest():
     audio = scripted("S" * 880 + "..." + "S" * 300).copy()
-    audio[at(882) + 11 :][:160] = 0
-    cut = at(882) + 91
+    audio[at(881) + 11 :][:960] = 0
+    cut = at(881) + 491
     hearing = segmenter(None)
     assert run(audio, into=hearing) == [PartEnded(span(audio, 0, cut))]
     assert hearing.flush() == span(audio, cut, len(audio))

@@ -18,12 +18,12 @@ _DELAYS = "start p50  p95    end p50  p95"
 
 
 def report(measured: Measured) -> str:
-    """Some 70 lines, for a terminal of 120 columns."""
+    """Some 75 lines of up to 145 columns."""
     return "\n".join(
         [
             *_head(measured),
             "",
-            f"At 5 dB and more, {'turns end after ' + str(DEFAULT.silence_duration_ms) + ' ms:'}",
+            f"At 5 dB and more; turns end after {hold_name(DEFAULT.silence_duration_ms)}:",
             *_table([*VADS], measured),
             "",
             f"{DEFAULT_VAD}, by how long it waits for the turn to end:",
@@ -32,7 +32,7 @@ def report(measured: Measured) -> str:
             "Rivals' published settings, the same scenes:",
             *_table([*RIVALS], measured),
             "",
-            f"{DEFAULT_VAD}, {DEFAULT.silence_duration_ms} ms, by condition:",
+            f"{DEFAULT_VAD}, {hold_name(DEFAULT.silence_duration_ms)}, by condition:",
             *_conditions(measured),
             "",
             "Turns started by sounds that are no speech:",

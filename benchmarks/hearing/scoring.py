@@ -108,12 +108,13 @@ def _score_of_turn(turn: Turn, met: Sequence[HeardTurn], *, merged: bool) -> Sco
 
 
 def _score_of_pauses(turn: Turn, met: Sequence[HeardTurn]) -> Score:
-    cut = {pause: _is_cut(pause, met) for pause in turn.pauses}
+    after = [pause.after for pause in turn.pauses]
+    cut_after = [pause.after for pause in turn.pauses if _is_cut(pause, met)]
     return Score(
-        sentence_pauses=sum(pause.after == "sentence" for pause in cut),
-        sentence_pauses_cut=sum(pause.after == "sentence" for pause in cut if cut[pause]),
-        word_pauses=sum(pause.after == "words" for pause in cut),
-        word_pauses_cut=sum(pause.after == "words" for pause in cut if cut[pause]),
+        sentence_pauses=after.count("sentence"),
+        sentence_pauses_cut=cut_after.count("sentence"),
+        word_pauses=after.count("words"),
+        word_pauses_cut=cut_after.count("words"),
     )
 
 

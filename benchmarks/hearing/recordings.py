@@ -74,6 +74,11 @@ class Voice:
     halves: tuple[tuple[Clip, Clip], ...]
     """Sentences taken apart where they can be."""
 
+    @property
+    def person(self) -> str:
+        """Whose voice it is: one person speaks English and Spanish."""
+        return self.name.split()[0] if self.is_human else self.name
+
 
 @cache
 def voices(purpose: Purpose) -> tuple[Voice, ...]:

@@ -92,27 +92,29 @@ def speech_to_speech(gate_ms: int) -> Rule:
     def rule(samples: Int16Array, probabilities: Sequence[float]) -> list[HeardTurn]:
         turns = _Turns()
         segment_start: int | None = None
-        speech_end, gate_end = 0, None
+        silent_from: int | None = None
+        gate: tuple[int, int] | None = None  # where speech ended, and when that is final
         for end, probability in _windows(probabilities):
             if probability >= 0.6:
-                if segment_start is None:
-                    segment_start = end - WINDOW_SAMPLES
-                speech_end = end
-            elif segment_start is not None and probability >= 0.45:
-                speech_end = end
-            if segment_start is not None:
-                spoken_ms = (speech_end - segment_start) / SAMPLES_PER_MS
-                if not turns.is_open and spoken_ms >= 384:
-                    turns.start(segment_start - 500 * SAMPLES_PER_MS, end)
-                if gate_end is not None and spoken_ms >= 192:
-                    gate_end = None
-                if end - speech_end >= 64 * SAMPLES_PER_MS:
-                    if turns.is_open and gate_end is None:
-                        gate_end, last_end = end + gate_ms * SAMPLES_PER_MS, speech_end
-                    segment_start = None
-            if gate_end is not None and segment_start is None and end >= gate_end:
-                turns.stop(last_end, end)
-                gate_end = None
+                segment_start = end - WINDOW_SAMPLES if segment_start is None else segment_start
+                silent_from = None
+            if segment_start is None:
+                if gate is not None and end >= gate[1]:
+                    turns.stop(gate[0], end)
+                    gate = None
+                continue
+            spoken_ms = ((silent_from or end) - segment_start) / SAMPLES_PER_MS
+            if not turns.is_open and spoken_ms >= 384:
+                turns.start(segment_start - 500 * SAMPLES_PER_MS, end)
+            if spoken_ms >= 192:
+                gate = None
+            if probability < 0.45:
+                # Counted from the end of the first silent window.
+                silent_from = end if silent_from is None else silent_from
+                if end - silent_from >= 64 * SAMPLES_PER_MS:
+                    if turns.is_open and gate is None:
+                        gate = silent_from - WINDOW_SAMPLES, end + gate_ms * SAMPLES_PER_MS
+                    segment_start = silent_from = None
         return turns.all(samples)
 
     return rule

@@ -96,7 +96,7 @@ def conversations(purpose: Purpose, turns: int) -> Iterator[Scene]:
     for index, condition in enumerate(CONDITIONS):
         for number, voice in enumerate((*people, machines[index % len(machines)])):
             rng = np.random.default_rng([_SEEDS[purpose], 0, index, number])
-            others = [other for other in everybody if other is not voice and other.sentences]
+            others = [v for v in everybody if v.person != voice.person and v.sentences]
             yield _conversation(condition, voice, others, turns, rng, pauses)
 
 

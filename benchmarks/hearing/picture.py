@@ -10,8 +10,8 @@ from benchmarks.hearing.report import percentiles
 from benchmarks.hearing.rivals import RIVALS
 from benchmarks.hearing.scoring import Score
 
-_WIDTH, _HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 56, 56
+_WIDTH, _HEIGHT = 760, 460
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 76, 56
 _LONGEST_MS = 1_400
 _WORTH_A_WORD = 0.02
 """The share of turns missed or merged from which a setting's name says so."""
@@ -28,6 +28,7 @@ _SUBTITLE = (
     "Pauses of 200 to 800 ms taken for the end of a turn, at 5 dB and more. "
     "Lost: turns missed or merged."
 )
+_CAVEAT = "The others by their published settings, without the turn-end models that some add."
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .title { font-size: 15px; font-weight: 600 }
@@ -76,6 +77,7 @@ def picture(measured: Measured) -> str:
             f"<style>{_STYLE}</style>",
             _text(_LEFT, 24, "Cut off, or kept waiting", "title"),
             _text(_LEFT, 42, _SUBTITLE, "quiet"),
+            _text(_LEFT, 58, _CAVEAT, "quiet"),
             *_axes(),
             f'<polyline class="curve" points="{_joined(holds)}"/>',
             *(f'<circle class="hold" cx="{p.x:.1f}" cy="{p.y:.1f}" r="2.5"/>' for p in holds),

@@ -1,7 +1,8 @@
 """Voices: people's, from Debian packages, and espeak-ng's. None of them is kept here.
 
 The tune set hears June, in French, and the reported set Allison, in English and Spanish, and the
-woman of alsa-utils. espeak-ng speaks in both, other sentences in other timbres.
+woman of alsa-utils. espeak-ng speaks in both, other sentences in other timbres. The signal tones
+are the same in both.
 """
 
 from __future__ import annotations

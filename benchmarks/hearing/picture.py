@@ -82,7 +82,7 @@ def picture(measured: Measured) -> str:
             f'<polyline class="curve" points="{_joined(holds)}"/>',
             *(f'<circle class="hold" cx="{p.x:.1f}" cy="{p.y:.1f}" r="2.5"/>' for p in holds),
             f'<circle class="hold" cx="{default.x:.1f}" cy="{default.y:.1f}" r="6"/>',
-            _text(default.x + 6, default.y - 12, f"ours: {default_name}", "ours"),
+            _text(default.x + 6, default.y - 20, f"ours: {default_name}", "ours"),
             *(_rival(name, measured.audible[name]) for name in RIVALS),
             "</svg>\n",
         ]

@@ -29,7 +29,7 @@ def report(measured: Measured) -> str:
             f"{DEFAULT_VAD}, by how long it waits for the turn to end:",
             *_table([hold_name(hold_ms) for hold_ms in HOLDS_MS], measured),
             "",
-            "Rivals' published settings, without the turn-end models that some add, the same scenes:",
+            "Rivals' published settings, without the turn-end models that some add:",
             *_table([*RIVALS], measured),
             "",
             f"{DEFAULT_VAD}, {hold_name(DEFAULT.silence_duration_ms)}, by condition:",

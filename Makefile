@@ -27,6 +27,8 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.wire
+	$(BIN)/python -m benchmarks.turn_latency
+	$(BIN)/python -m benchmarks.hearing --picture docs/hearing.svg
 
 # One stamp per extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.installed-%: pyproject.toml

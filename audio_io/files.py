@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av import AudioFrame
+from av import AudioFrame, CodecContext
 from av.container import InputContainer
 
 from audio_io.errors import AudioFormatError
@@ -21,7 +21,7 @@ from audio_io.resampling import Resampler
 MAX_S = 30.0
 """The models take no more audio at once."""
 PADDING_SAMPLES = 2048
-"""Encoders fill up their last frame with silence: AAC's have 1024 samples, of which two may be
+"""Lossy encoders fill up their last frame with silence: AAC's have 1024 samples, and two may be
 padding. So much of what is too long is cut off."""
 MAX_BYTES = 64 * 2**20
 """30 s of the largest PCM that sound cards deliver (192 kHz, stereo, 32 bits) are 46 MB."""
@@ -59,7 +59,10 @@ def read_audio(
     with container:
         if not container.streams.audio:
             raise AudioFormatError(f"{name} holds no sound.")
-        samples = _converted(_up_to(max_s, _decoded(container), name))
+        # None where FFmpeg doesn't know the codec.
+        context: CodecContext | None = container.streams.audio[0].codec_context
+        padding = PADDING_SAMPLES if context and context.codec.lossy else 0
+        samples = _converted(_up_to(max_s, padding, _decoded(container), name))
         samples = samples[: int(max_s * SAMPLE_RATE_HZ)]
     if not len(samples):
         raise AudioFormatError(f"{name} holds no sound that can be decoded.")
@@ -82,12 +85,14 @@ def _decoded(container: InputContainer) -> Iterator[AudioFrame]:
                 yield from packet.decode()
 
 
-def _up_to(max_s: float, frames: Iterable[AudioFrame], name: str) -> Iterator[AudioFrame]:
+def _up_to(
+    max_s: float, padding: int, frames: Iterable[AudioFrame], name: str
+) -> Iterator[AudioFrame]:
     # Exactly, as many a clip is cut to the very limit.
     seconds = Fraction(0)
     for frame in frames:
         seconds += Fraction(frame.samples, frame.sample_rate)
-        if seconds > max_s + Fraction(PADDING_SAMPLES, frame.sample_rate):
+        if seconds > max_s + Fraction(padding, frame.sample_rate):
             raise AudioFormatError(f"{name} holds more than {max_s:g} s, the most that is taken.")
         yield frame
 

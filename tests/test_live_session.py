@@ -206,7 +206,7 @@ def test_any_sound_interrupts_where_that_is_configured() -> None:
     async def main() -> None:
         async with connected(barge_in_min_speech_ms=0) as (client, _):
             await client.says(np.concatenate([loud(600), quiet(1000)]))
-            await client.says(loud(150))
+            await client.says(loud(250))
             done = await client.sees("response.done")
             assert done["response"]["status_details"]["reason"] == "turn_detected"
 

@@ -13,6 +13,9 @@ from audio_io.pcm import SAMPLE_RATE_HZ
 
 Role = Literal["system", "user", "assistant"]
 
+TEMPLATE_CHARS = 20
+"""What a chat template writes around a message, about: its role, its beginning and its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
@@ -120,6 +123,26 @@ class Conversation:
         del self._messages[:dropped]
         return dropped
 
+    def shorten(self, *, text_tokens: int, audio_tokens: int, to_tokens: int) -> int:
+        """Drop the oldest turns until about `to_tokens` are left; returns how many messages went.
+
+        `text_tokens` and `audio_tokens` are what all of it takes; a message's share is guessed by
+        its length. What is left begins with a user's message, and system messages stay.
+        """
+        per_char = text_tokens / max(1, sum(map(_written, self._messages)))
+        per_sample = audio_tokens / max(1, sum(map(_samples, self._messages)))
+        excess = text_tokens + audio_tokens - float(to_tokens)
+        dropped: list[str] = []
+        # The newest message always stays.
+        for message in self._messages[:-1]:
+            if excess <= 0 and message.role != "assistant":
+                break
+            if message.role != "system":
+                excess -= per_char * _written(message) + per_sample * _samples(message)
+                dropped.append(message.id)
+        self._messages = [message for message in self._messages if message.id not in dropped]
+        return len(dropped)
+
     def prompt(self, instructions: str, *tentative: Message) -> Prompt:
         """The prompt for a reply: instructions, everything said, then what may yet be said."""
         system = (Message("instructions", "system", (TextPart(instructions),)),)
@@ -134,6 +157,11 @@ class Conversation:
 
 def _samples(message: Message) -> int:
     return sum(len(part.samples) for part in message.parts if isinstance(part, AudioPart))
+
+
+def _written(message: Message) -> int:
+    """How much text a message is, with what a chat template writes around it."""
+    return _chars(message) + TEMPLATE_CHARS
 
 
 def _chars(message: Message) -> int:

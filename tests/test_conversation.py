@@ -93,3 +93,36 @@ def test_text_is_bounded_too() -> None:
     conversation.add(text("long", "x" * 1000))
     assert conversation.trim() == 2
     assert ids(conversation) == ["long"]
+
+
+def long_conversation(turns: int) -> Conversation:
+    """A system message, then turns of 1 s of speech and a reply of 30 characters."""
+    conversation = Conversation(max_messages=1000, max_audio_s=1000, max_text_chars=10**6)
+    conversation.add(Message("rules", "system", (TextPart("Be brief."),)))
+    for number in range(turns):
+        sound = np.full(16_000, number, np.int16)
+        conversation.add(Message(f"user_{number}", "user", (AudioPart.of(sound),)))
+        conversation.add(Message(f"reply_{number}", "assistant", (TextPart("x" * 30),)))
+    return conversation
+
+
+@pytest.mark.parametrize("to_tokens", [0, 100, 400, 450, 500, 799, 800])
+def test_the_oldest_turns_go_and_what_is_left_begins_with_a_turn(to_tokens: int) -> None:
+    conversation = long_conversation(10)
+    before = conversation.messages
+    # 80 tokens a turn: 25 of speech, 55 of text.
+    went = conversation.shorten(text_tokens=550, audio_tokens=250, to_tokens=to_tokens)
+    after = conversation.messages
+    assert len(before) - len(after) == went
+    assert after[0].id == "rules"
+    assert after[1:] == before[1 + went :]
+    assert after[1].role == "user" or len(after) == 2
+    if to_tokens >= 100:
+        left = (len(after) - 1) // 2 * 80
+        assert to_tokens - 100 < left <= to_tokens + 20
+
+
+def test_the_newest_message_stays_whatever_it_takes() -> None:
+    conversation = Conversation(max_messages=10, max_audio_s=100, max_text_chars=1000)
+    conversation.add(Message("only", "user", (TextPart("x" * 900),)))
+    assert conversation.shorten(text_tokens=900, audio_tokens=0, to_tokens=10) == 0

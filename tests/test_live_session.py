@@ -94,6 +94,7 @@ async def connected(
 ) -> AsyncIterator[tuple[Client, ScriptedModel]]:
     model = ScriptedModel()
     session = RealtimeSession(
+        context_tokens=8192,
         model="scripted",
         settings=SessionSettings(),
         limits=SessionLimits(100, 600, 10_000, max_session_s),

@@ -20,7 +20,7 @@ from tests.model_card import ModelCard
 from tests.sdk_client import Conversation, conversation
 from tests.speech import join, phrase, silence
 from tests.speech import prompt as speech
-from tests.tiny_models import answers_for_ever
+from tests.tiny_models import answers_for_ever, with_context
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +92,27 @@ async def test_a_conversation_spoken_and_typed(tiny_qwen2_audio: Path, card: Mod
         audio_token = card.processor.tokenizer.convert_tokens_to_ids("<|AUDIO|>")
         details = usage["input_token_details"]
         assert details["audio_tokens"] == declared.count(audio_token)
+
+
+async def test_a_conversation_goes_on_beyond_the_model_s_context(
+    tiny_qwen2_audio: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_qwen2_audio, tmp_path / "short")
+    model = engine(with_context(folder, 1000), worker="thread")
+    async with conversation(engine=model) as client:
+        await client.hears(format=AT_16_KHZ, turn_detection=None)
+        used = []
+        for number in range(20):
+            await spoken_by_hand(client, speech("demo-congrats")[number * 8000 :][:32_000])
+            done = await client.sees("response.done")
+            assert done["response"]["status"] != "failed"
+            used.append(done["response"]["usage"])
+    totals = [usage["input_tokens"] for usage in used]
+    assert max(totals) <= 1000 < sum(usage["output_tokens"] for usage in used) + 20 * 50
+    # What was left when turns were dropped had been computed again before the next one came, but
+    # where that came at once.
+    drops = [i for i in range(1, 20) if totals[i] < totals[i - 1]]
+    assert any(used[i]["input_token_details"]["cached_tokens"] > totals[i] - 100 for i in drops)
 
 
 async def test_a_worker_that_dies_fails_the_reply_and_the_conversation_goes_on(

@@ -47,6 +47,7 @@ from audio_io.segmenter import (
 )
 from tests.protocol import counted_ids, sent, types, valid
 
+CONTEXT_TOKENS = 1000
 REPORT = PrefillReport(TokenCount(12, 25), TokenCount(4, 0))
 USAGE = Usage(REPORT.prompt, REPORT.reused, 2)
 FINISHED = Finished("stop", USAGE, Timings(1.0, 2.0, 3.0))
@@ -83,6 +84,7 @@ class Client:
         self.now_ms = 0
         self.session = RealtimeSession(
             model="test",
+            context_tokens=CONTEXT_TOKENS,
             settings=SessionSettings(),
             limits=limits,
             now_ms=lambda: self.now_ms,
@@ -623,3 +625,25 @@ def test_the_session_ends_at_its_deadline() -> None:
     assert types(effects) == ["error", "Close"]
     assert isinstance(effects[-1], Close)
     assert client.session.next_deadline_ms is None
+
+
+def full(tokens: int) -> Finished:
+    """The end of a reply after which the conversation takes so many tokens."""
+    return Finished("stop", Usage(TokenCount(tokens - 2, 0), TokenCount(), 2), Timings(1, 2, 3))
+
+
+@pytest.mark.parametrize(("tokens", "left"), [(750, 6), (751, 2)])
+def test_a_context_that_fills_up_is_emptied_by_half_while_nobody_waits(
+    tokens: int, left: int
+) -> None:
+    client = Client()
+    for _ in range(2):
+        client.speaks()
+        client.model_says(*REPLY)
+    client.speaks()
+    effects = client.model_says(*REPLY[:3], full(tokens))
+    prefills = [effect for effect in effects if isinstance(effect, Prefill)]
+    assert len(client.session.messages) == left
+    assert [prefill.prompt.messages for prefill in prefills] == (
+        [client.session.messages] if left < 6 else []
+    )

@@ -108,6 +108,14 @@ def answers_for_ever(folder: Path) -> Path:
     return folder
 
 
+def with_context(folder: Path, tokens: int) -> Path:
+    """Change the checkpoint in `folder` to take no more than `tokens`."""
+    config = Qwen2AudioConfig.from_pretrained(folder)
+    config.text_config.max_position_embeddings = tokens
+    config.save_pretrained(folder)
+    return folder
+
+
 def _tokenizer() -> Qwen2Tokenizer:
     vocabulary = {character: id_ for id_, character in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])

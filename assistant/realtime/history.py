@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from assistant.conversation import Conversation, Message
+from assistant.engines.engine import Usage
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import Effect
 from assistant.realtime.items import item_from_message
@@ -55,6 +56,22 @@ class History:
             "previous_item_id": previous_id,
         }
         return [self._send(committed), *self._announced(message, previous_id)]
+
+    def shorten(self, used: Usage, to_tokens: int) -> bool:
+        """Drop the oldest turns, of all that takes `used`; returns whether there were any."""
+        dropped = self._conversation.shorten(
+            text_tokens=used.input.text + used.output_tokens,
+            audio_tokens=used.input.audio,
+            to_tokens=to_tokens,
+        )
+        if dropped:
+            logger.info(
+                "%s: %d tokens fill the context; dropped the oldest %d messages",
+                self._session_id,
+                used.input.total + used.output_tokens,
+                dropped,
+            )
+        return dropped > 0
 
     def _announced(self, message: Message, previous_id: str | None) -> list[Effect]:
         if dropped := self._conversation.trim():

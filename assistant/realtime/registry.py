@@ -55,6 +55,7 @@ class SessionRegistry:
         defaults = default_settings(self._config)
         session = RealtimeSession(
             model=self._engine.info.model,
+            context_tokens=self._engine.info.context_tokens,
             settings=defaults.updated(patch or {}, defaults),
             defaults=defaults,
             id=session_id,

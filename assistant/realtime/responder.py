@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from assistant.conversation import Conversation, Prompt
-from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, ToolCall
+from assistant.engines.engine import (
+    Finished,
+    ReplyEvent,
+    ReplyOptions,
+    Started,
+    Text,
+    ToolCall,
+    Usage,
+)
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
 from assistant.realtime.latency import Latency, TurnEnd
 from assistant.realtime.response import Event, Response, Status
@@ -49,6 +57,8 @@ class Responder:
         self._send = send
         self._now_ms = now_ms
         self._reply: _Reply | None = None
+        self.usage: Usage | None = None
+        """What the reply that ended last has cost."""
 
     @property
     def id(self) -> str | None:
@@ -163,6 +173,7 @@ class Responder:
                 assert_never(event)
 
     def _ended(self, reply: _Reply, status: Status, **how: Any) -> list[Effect]:
+        self.usage = how.get("usage") or reply.response.usage_so_far
         metadata = reply.latency.metadata() if reply.latency else {}
         ending = reply.response.done(reply.previous_item_id, status, metadata=metadata, **how)
         return [*map(self._send, ending)]

@@ -115,14 +115,16 @@ class Response:
                     "item": item,
                 },
             ]
-        response = self._object(status, details, usage or self._usage_so_far())
+        response = self._object(status, details, usage or self.usage_so_far)
         return [*closing, {"type": "response.done", "response": response}]
 
     def _item(self, status: Status) -> Event:
         complete = "completed" if status == "completed" else "incomplete"
         return item_from_message(self.message, status=complete)
 
-    def _usage_so_far(self) -> Usage:
+    @property
+    def usage_so_far(self) -> Usage:
+        """What it has cost up to here; nothing before the prompt was in."""
         report = self._report or PrefillReport(TokenCount(), TokenCount())
         return Usage(report.prompt, report.reused, len(self._ids))
 

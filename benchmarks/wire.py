@@ -14,13 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import json
-import re
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
@@ -30,8 +25,10 @@ from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import ModelSession, ReplyOptions, Text
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from benchmarks.machine import machine, median_and_p95
+from benchmarks.server import server
 
 WARM_UP_TURNS = 5
+CONFIG = "model: {embedded: {words: false}}"
 
 
 def utterance(seed: int) -> Int16Array:
@@ -83,30 +80,6 @@ async def in_process(session: ModelSession, said: list[Message], samples: Int16A
     return elapsed_ms
 
 
-@contextlib.asynccontextmanager
-async def server() -> AsyncIterator[str]:
-    """The server in a process of its own; yields its address."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
-        config.write("model: {embedded: {words: false}}")
-        config.flush()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "assistant.cli", "serve"),
-            *("--port", "0", "--config", config.name),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        assert process.stdout is not None
-        line = (await process.stdout.readline()).decode()
-    try:
-        match = re.search(r"http://(\S+:\d+)", line)
-        if match is None:
-            raise RuntimeError(f"the server did not start: {line!r}")
-        yield match[1]
-    finally:
-        process.terminate()
-        await process.wait()
-
-
 async def measure(turns: int) -> tuple[list[float], list[float]]:
     """ms per turn, over the wire and in process; the two take turns, so that both meet the same
     moods of the machine."""
@@ -117,7 +90,7 @@ async def measure(turns: int) -> tuple[list[float], list[float]]:
     wire_ms, engine_ms = [], []
     input_ = {"turn_detection": None, "format": {"type": "audio/pcm", "rate": SAMPLE_RATE_HZ}}
     update = {"type": "session.update", "session": {"audio": {"input": input_}}}
-    async with server() as address, connect(f"ws://{address}/v1/realtime") as websocket:
+    async with server(CONFIG) as address, connect(f"ws://{address}/v1/realtime") as websocket:
         await websocket.send(json.dumps(update))
         for turn in range(WARM_UP_TURNS + turns):
             samples = utterance(turn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidMessage,
     InvalidStatus,
 )
 
@@ -25,11 +27,15 @@ from assistant.realtime.live import LiveSession
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.sink import EventSink
 from assistant.tasks import race
+from assistant.tls import state_folder
 from assistant.view import Event
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.resampling import Resampler
 
-REALTIME_PATH = "/v1/realtime"
+BASE_PATH = "/v1"
+REALTIME_PATH = f"{BASE_PATH}/realtime"
+GOODBYE_S = 1.0
+"""How long a server may take to say goodbye; one that hangs never does."""
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _AT_16_KHZ = {
     "type": "realtime",
@@ -58,22 +64,32 @@ async def connect_to_server(url: str, *, api_key: str | None = None) -> AsyncIte
     refuses.
     """
     address = realtime_url(url)
+    shown = _without_password(address)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        # Base64 of sound hardly compresses.
-        websocket = await connect(address, additional_headers=headers, compression=None)
+        websocket = await connect(
+            address,
+            additional_headers=headers,
+            # Base64 of sound hardly compresses.
+            compression=None,
+            close_timeout=GOODBYE_S,
+        )
     except InvalidStatus as error:
-        raise ServerError(_refusal(address, error)) from error
+        raise ServerError(_refusal(shown, error)) from error
     except ssl.SSLCertVerificationError as error:
         raise ServerError(
-            f"{address} has a certificate that this machine doesn't trust: "
-            f"{error.verify_message}. If it is the server's own, copy the certificate here and "
-            "name the file in the variable SSL_CERT_FILE."
+            f"{shown} has a certificate that this machine doesn't trust: "
+            f"{error.verify_message}. If it is the server's own, which it keeps in "
+            f"{state_folder() / 'self-signed.crt'} on its machine, copy that file here "
+            "and name it in the variable SSL_CERT_FILE."
+        ) from error
+    except (ssl.SSLError, InvalidMessage) as error:
+        raise ServerError(
+            f"{shown} can't be reached: {_reason(error)}. Is it {_other_scheme(shown)} there?"
         ) from error
     except (OSError, InvalidHandshake) as error:
-        reason = getattr(error, "strerror", None) or error or "it doesn't answer"
         raise ServerError(
-            f"{address} can't be reached: {reason}. Is `assistant serve` running there?"
+            f"{shown} can't be reached: {_reason(error)}. Is `assistant serve` running there?"
         ) from error
     async with websocket:
         remote = _Remote(websocket)
@@ -87,8 +103,8 @@ async def connect_in_process(engine: Engine, config: Config) -> AsyncIterator[Co
 
     Loads `engine` first, and closes it in the end. Raises EngineError.
     """
-    await engine.start()
     try:
+        await engine.start()
         async with SessionRegistry(engine, config).open() as live:
             local = _Local(live, config.limits)
             with live.attach(local.sink):
@@ -98,21 +114,42 @@ async def connect_in_process(engine: Engine, config: Config) -> AsyncIterator[Co
 
 
 def realtime_url(url: str) -> str:
-    """The websocket's address, of what people write for it: a page's address will do.
+    """The websocket's address, of what people write for it.
 
-    Raises ConfigError.
+    The address of a page will do, and what OpenAI's SDK calls the base address. Raises ConfigError.
     """
     try:
         parts = urlsplit(url)
         scheme = _SCHEMES[parts.scheme]
         if not parts.hostname or parts.port == 0:
             raise ValueError
+        if parts.username is not None and parts.password is None:
+            raise ValueError
+        # As the look-up of the name will do it.
+        parts.hostname.encode("idna")
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"{url!r} is no address of a server; write it like ws://127.0.0.1:8000."
+            # What is left out may hold a password.
+            f"{re.sub('(?s).*@', '…@', url)!r} is no address of a server; write it like "
+            "ws://127.0.0.1:8000."
         ) from error
-    path = parts.path if parts.path.strip("/") else REALTIME_PATH
+    path = REALTIME_PATH if parts.path.rstrip("/") in ("", BASE_PATH) else parts.path
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _other_scheme(address: str) -> str:
+    """`address` with TLS where it has none, and the reverse."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(scheme="ws" if parts.scheme == "wss" else "wss"))
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or "it doesn't answer")
 
 
 def _refusal(address: str, error: InvalidStatus) -> str:

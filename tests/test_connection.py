@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from assistant.config import Config
 from assistant.connection import Connection, connect_in_process, connect_to_server, realtime_url
 from assistant.conversation import AudioPart
 from assistant.engines.engine import Engine
-from assistant.errors import ConfigError, ServerError
+from assistant.errors import ConfigError, EngineError, ServerError
+from assistant.serve import find_certificate
 from assistant.tasks import race
 from assistant.view import Event
+from audio_io.errors import DeviceError
 from audio_io.pcm import SAMPLE_RATE_HZ
 from tests.answering_engine import AnsweringModel
 from tests.server import serving
@@ -99,6 +105,27 @@ async def test_a_session_that_ends_by_itself(connecting: Connecting) -> None:
     assert events[-1]["error"]["code"] == "session_expired"
 
 
+@both
+async def test_what_fails_meanwhile_comes_out_as_itself(connecting: Connecting) -> None:
+    cause = OSError("no such device")
+    with pytest.raises(DeviceError, match="unplugged") as failed:
+        async with connecting(AnsweringModel(), Config()):
+            raise DeviceError("unplugged") from cause
+    assert failed.value.__cause__ is cause
+
+
+async def test_a_model_that_can_not_be_loaded_is_closed() -> None:
+    class Unloadable(AnsweringModel):
+        async def start(self) -> None:
+            raise EngineError("out of memory")
+
+    model = Unloadable()
+    with pytest.raises(EngineError, match="out of memory"):
+        async with connect_in_process(model, Config()):
+            pass
+    assert model.times_closed == 1
+
+
 async def test_in_process_the_engine_is_started_and_closed() -> None:
     model = AnsweringModel()
     async with connect_in_process(model, Config()):
@@ -114,6 +141,9 @@ async def test_in_process_the_engine_is_started_and_closed() -> None:
         ("http://127.0.0.1:8000/", "ws://127.0.0.1:8000/v1/realtime"),
         ("https://[::1]:8443", "wss://[::1]:8443/v1/realtime"),
         ("wss://example.org/v1/realtime?model=any", "wss://example.org/v1/realtime?model=any"),
+        ("ws://127.0.0.1:8000/v1", "ws://127.0.0.1:8000/v1/realtime"),
+        ("http://desk.local/v1/", "ws://desk.local/v1/realtime"),
+        ("ws://anna:secret@desk.local", "ws://anna:secret@desk.local/v1/realtime"),
         ("wss://example.org/behind/proxy#page", "wss://example.org/behind/proxy"),
     ],
 )
@@ -123,11 +153,16 @@ def test_addresses(written: str, address: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", "127.0.0.1:8000", "ftp://desk", "ws://", "ws://a:b", "ws://a:99999", "ws://[::1"],
+    [
+        *["", "127.0.0.1:8000", "ftp://desk", "ws://", "ws://a:b", "ws://a:99999", "ws://[::1"],
+        *["ws://a..b", "ws://anna@desk", "ftp://anna:secret@desk", "ws://anna:secret@"],
+        "ws://anna:se/c@ret@desk:port",
+    ],
 )
 def test_what_is_no_address(written: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no address of a server; write it like ws://"):
+    with pytest.raises(ConfigError, match=r"is no address of a server; write it like ws://") as no:
         realtime_url(written)
+    assert not {"anna", "secret"} & set(re.findall(r"\w+", str(no.value)))
 
 
 async def refusal(url: str, api_key: str | None = None) -> str:
@@ -146,6 +181,14 @@ async def test_nobody_listens() -> None:
     )
 
 
+async def test_a_password_is_sent_and_never_shown() -> None:
+    async with serving(KEYED) as address:
+        told = await refusal(f"ws://anna:secret@{address}")
+    assert told.startswith(f"ws://{address}/v1/realtime refuses with status 401")
+    told = await refusal(f"ws://anna:secret@{address}")
+    assert told.startswith(f"ws://{address}/v1/realtime can't be reached")
+
+
 async def test_a_server_that_wants_a_key() -> None:
     async with serving(KEYED) as address:
         url = f"ws://{address}/v1/realtime"
@@ -161,6 +204,34 @@ async def test_a_server_that_is_full() -> None:
     async with serving(config) as address, connect_to_server(f"ws://{address}"):
         told = await refusal(f"ws://{address}")
     assert told.endswith("refuses with status 503: All 1 sessions are taken; try again in a while.")
+
+
+async def test_a_certificate_of_the_server_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    config = Config.load(overrides={"server": {"tls_self_signed": True}})
+    certificate = find_certificate(config.server)
+    assert certificate is not None
+    async with serving(config, certificate=certificate) as address:
+        told = await refusal(f"wss://{address}")
+        assert str(certificate.certificate) in told
+        assert "SSL_CERT_FILE" in told
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.certificate))
+        async with connect_to_server(f"wss://{address}"):
+            pass
+        # And by the other scheme, it is said which is the right one.
+        told = await refusal(f"ws://anna:secret@{address}")
+    assert told == (
+        f"ws://{address}/v1/realtime can't be reached: did not receive a valid HTTP response. "
+        f"Is it wss://{address}/v1/realtime there?"
+    )
+
+
+async def test_a_server_without_tls() -> None:
+    async with serving() as address:
+        told = await refusal(f"wss://{address}")
+    assert told.endswith(f"Is it ws://{address}/v1/realtime there?")
 
 
 async def test_a_server_of_another_kind() -> None:
@@ -202,6 +273,28 @@ async def test_a_server_that_goes(farewell: tuple[int, str] | None, told: str) -
             await connection.hear(silence(20), SAMPLE_RATE_HZ)
     assert str(gone.value) == told
     assert [event["type"] for event in events] == ["session.created"]
+
+
+async def test_a_server_that_hangs_is_soon_left() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = ServerProtocol()
+        protocol.receive_data(await reader.readuntil(b"\r\n\r\n"))
+        (request,) = protocol.events_received()
+        assert isinstance(request, Request)
+        protocol.send_response(protocol.accept(request))
+        writer.writelines(protocol.data_to_send())
+        await writer.drain()
+        # Reads nothing, and says nothing any more.
+        await left.wait()
+        writer.close()
+
+    left = asyncio.Event()
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        # It would be 10 s by default.
+        async with asyncio.timeout(5), connect_to_server(f"ws://127.0.0.1:{port}") as connection:
+            await connection.hear(silence(20), SAMPLE_RATE_HZ)
+        left.set()
 
 
 async def test_a_server_that_sends_what_is_no_event() -> None:

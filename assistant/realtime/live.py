@@ -36,6 +36,7 @@ from assistant.realtime.effects import (
 from assistant.realtime.events import parse_client_event
 from assistant.realtime.session import RealtimeSession
 from assistant.realtime.sink import EventSink
+from assistant.tasks import task_group
 from audio_io.continuity import AudioClock
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.segmenter import SpeechEvent, SpeechSegmenter
@@ -262,7 +263,7 @@ async def live_session(
     max_message_bytes: int,
 ) -> AsyncIterator[LiveSession]:
     """Keep `session` going for as long as the context is open; then nothing of it remains."""
-    async with asyncio.TaskGroup() as group:
+    async with task_group() as group:
         try:
             live = LiveSession(
                 session, model, segmenter, group, max_message_bytes=max_message_bytes

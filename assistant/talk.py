@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from assistant.connection import Connection
+from assistant.errors import EngineError, ServerError
 from assistant.tasks import race
 from assistant.terminal import Show, open_terminal
-from assistant.view import Event, View, noted, reduce
+from assistant.view import Event, Reply, View, noted, reduce
 from audio_io.microphone import Microphone, find_device, open_microphone
 from audio_io.pcm import Int16Array, level_dbfs
 
@@ -31,7 +32,8 @@ async def talk(
     looked for first, since `connecting` may load a model for minutes. Should it go later, it is
     waited for. A reply that the person interrupts is no end, as it is not what they wanted to know.
 
-    Raises DeviceError, ServerError, and what `connecting` raises.
+    Raises DeviceError, ServerError, what `connecting` raises, and with `once` what keeps the reply
+    from coming.
     """
     found = find_device(device)
     async with connecting as connection:
@@ -44,14 +46,13 @@ async def converse(
 ) -> None:
     """Let `connection` hear `microphone`, and `show` what comes of it; ends as `talk` does."""
     screen = _Screen(show, once=once)
-    try:
-        await race(
-            microphone=_speak(microphone, connection, screen),
-            conversation=connection.receive(screen.take),
-            once=screen.answered(),
-        )
-    except ExceptionGroup as failures:
-        raise _first(failures) from None
+    await race(
+        microphone=_speak(microphone, connection, screen),
+        conversation=connection.receive(screen.take),
+        once=screen.answered(),
+    )
+    if once:
+        _check(screen.answer)
 
 
 class _Screen:
@@ -76,6 +77,11 @@ class _Screen:
         self._notice = microphone.notice
         self._change(view)
 
+    @property
+    def answer(self) -> Reply | None:
+        """The one reply that is wanted, where it has come to its end."""
+        return self._view.answer
+
     async def answered(self) -> None:
         """Wait for the end of the one reply that is wanted; without `once`, for ever."""
         await self._answered.wait()
@@ -85,8 +91,16 @@ class _Screen:
             return
         self._view = view
         self._show(view)
-        if self._once and view.answered:
+        if self._once and view.answer:
             self._answered.set()
+
+
+def _check(answer: Reply | None) -> None:
+    """Raises EngineError where the reply failed, ServerError where there is none."""
+    if answer is None:
+        raise ServerError("The session ended before there was a reply.")
+    if answer.status in ("failed", "stopped"):
+        raise EngineError(answer.detail or f"The reply {answer.status}.")
 
 
 async def _speak(microphone: Microphone, connection: Connection, screen: _Screen) -> None:
@@ -97,9 +111,3 @@ async def _speak(microphone: Microphone, connection: Connection, screen: _Screen
             screen.heard(np.concatenate(recent), microphone)
             recent.clear()
         await connection.hear(samples, sample_rate_hz)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One failure of those that came together; each would have ended the conversation alone."""
-    first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

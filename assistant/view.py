@@ -87,12 +87,12 @@ class View:
         return activity
 
     @property
-    def answered(self) -> bool:
-        """Whether a reply has come to its end, other than by an interruption."""
-        return any(
-            isinstance(turn, Reply) and turn.status not in ("replying", "interrupted")
-            for turn in self.turns
-        )
+    def answer(self) -> Reply | None:
+        """The first reply that has come to its end, other than by an interruption."""
+        for turn in self.turns:
+            if isinstance(turn, Reply) and turn.status not in ("replying", "interrupted"):
+                return turn
+        return None
 
 
 def reduce(view: View, event: Event) -> View:

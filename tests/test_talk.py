@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from assistant.config import Config
-from assistant.connection import connect_in_process, connect_to_server
-from assistant.errors import ServerError
+from assistant.connection import Connection, connect_in_process, connect_to_server
+from assistant.errors import EngineError, ServerError
 from assistant.talk import converse, talk
 from assistant.tasks import race
 from assistant.view import Problem, Reply, Speech, View
@@ -108,6 +111,52 @@ async def test_as_a_program_whose_output_is_no_terminal() -> None:
     assert re.fullmatch(rb"You spoke for \d\.\d s\.\n", notes)
 
 
+async def test_whoever_reads_the_output_has_had_enough(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("model: {embedded: {words: false, tokens_per_s: 5}}")
+    with virtual_microphone() as room:
+        reader, writer = os.pipe()
+        command = ["-m", "assistant.cli", "talk", f"--config={config}"]
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=writer, stderr=PIPE
+        )
+        os.close(writer)
+        assert program.stderr is not None
+        assert await program.stderr.readline() == b"Listening; embedded answers.\n"
+        await room.hears(prompt("hello-world"))
+        assert await asyncio.to_thread(os.read, reader, 1)
+        os.close(reader)
+        _, notes = await program.communicate()
+    assert program.returncode == 1
+    assert re.fullmatch(rb"You spoke for \d\.\d s\.\n", notes)
+
+
+async def test_a_signal_ends_it_and_the_cursor_comes_back() -> None:
+    with virtual_microphone():
+        async with serving(engine=AnsweringModel()) as address:
+            terminal, line = os.openpty()
+            command = ["-m", "assistant.cli", "talk", f"--url=ws://{address}"]
+            program = await asyncio.create_subprocess_exec(
+                *[sys.executable, *command],
+                **dict.fromkeys(("stdin", "stdout", "stderr"), line),
+                env=os.environ | {"TERM": "xterm"},
+            )
+            os.close(line)
+            shown = b""
+            while b"Listening" not in shown:
+                shown += await asyncio.to_thread(os.read, terminal, 4096)
+            program.terminate()
+            # Linux has EIO for the end of a terminal.
+            with suppress(OSError):
+                while piece := await asyncio.to_thread(os.read, terminal, 4096):
+                    shown += piece
+            os.close(terminal)
+            assert await program.wait() == 0
+    hidden, shown_again = (shown.rfind(b"\x1b[?25" + end) for end in (b"l", b"h"))
+    assert 0 <= hidden < shown_again
+    assert b"Traceback" not in shown
+
+
 async def test_the_sound_server_goes_and_comes_back_in_mid_conversation() -> None:
     model = AnsweringModel(["One."], ["Two."])
     watcher = Watcher()
@@ -158,6 +207,46 @@ async def test_a_server_that_goes_ends_it() -> None:
             async with connect_to_server(f"ws://127.0.0.1:{port}") as connection:
                 with pytest.raises(ServerError, match="broke off: restarting"):
                     await converse(connection, microphone, lambda view: None)
+
+
+async def test_a_microphone_that_can_not_be_opened() -> None:
+    model = AnsweringModel()
+
+    @asynccontextmanager
+    async def meanwhile_it_goes(room: VirtualMicrophone) -> AsyncIterator[Connection]:
+        async with connect_in_process(model, Config()) as connection:
+            room.breaks()
+            yield connection
+
+    with virtual_microphone() as room, pytest.raises(DeviceError, match="can't be"):
+        await talk(meanwhile_it_goes(room))
+    # As an engine and as its session.
+    assert model.times_closed == 2
+
+
+async def test_the_one_answer_that_is_wanted_fails() -> None:
+    watcher = Watcher()
+
+    async def person(room: VirtualMicrophone) -> None:
+        await watcher.sees_the_microphone()
+        await room.hears(prompt("hello-world"))
+        await asyncio.Event().wait()
+
+    model = AnsweringModel([EngineError("out of memory")])
+    with virtual_microphone() as room, open_microphone(find_device()) as microphone:
+        async with connect_in_process(model, Config()) as connection:
+            with pytest.raises(EngineError, match="out of memory"):
+                await race(
+                    person=person(room),
+                    assistant=converse(connection, microphone, watcher.show, once=True),
+                )
+
+
+async def test_the_session_ends_before_the_one_answer_that_is_wanted() -> None:
+    config = Config.load(overrides={"limits": {"max_session_s": 1}})
+    told = pytest.raises(ServerError, match="ended before there was a reply")
+    with virtual_microphone(), told:
+        await talk(connect_in_process(AnsweringModel(), config), once=True)
 
 
 async def test_without_the_microphone_no_model_is_loaded() -> None:

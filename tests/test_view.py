@@ -87,7 +87,7 @@ def test_a_turn_and_its_reply() -> None:
         "replying",
         "listening",
     ]
-    assert [view.answered for view in views] == [False] * 6 + [True]
+    assert [view.answer for view in views] == [None] * 6 + [views[-1].turns[-1]]
     assert views[-1].model == "scripted"
 
 
@@ -97,7 +97,7 @@ def test_an_interruption() -> None:
     assert [turn.is_open for turn in view.turns] == [True, True]
     view = reduce(view, done(1, "cancelled", reason="turn_detected"))
     assert view.turns == (Reply("resp_1", "one two", "interrupted"), Speech("item_1", 0))
-    assert not view.answered
+    assert view.answer is None
     view = fold(reduce, [stopped(1, 900), created(2), delta(2, "Yes?")], view)
     assert view.turns[1:] == (Speech("item_1", 0, 900), Reply("resp_2", "Yes?"))
 
@@ -119,7 +119,7 @@ def test_an_interruption() -> None:
 def test_how_replies_end(event: dict[str, Any], reply: Reply) -> None:
     view = after(CREATED, created(1), delta(1, "So"), event)
     assert view.turns == (reply,)
-    assert view.answered and view.activity == "listening"
+    assert view.answer == reply and view.activity == "listening"
 
 
 def test_a_complaint_leaves_everything_as_it_is() -> None:

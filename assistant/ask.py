@@ -25,7 +25,7 @@ async def ask(
     write: Callable[[str], None],
     instructions: str = "",
 ) -> Finished:
-    """Let `engine` answer what is said in `file`, or `question` about it.
+    """Let `engine` answer what is said in `file`, or `question` about it, if that isn't blank.
 
     The answer goes to `write` in pieces, without control characters; what it cost is returned.
     Starts `engine` and closes it, but reads the file first: loading a model may take minutes.
@@ -33,12 +33,14 @@ async def ask(
     Raises AudioFormatError, EngineError.
     """
     audio = await asyncio.to_thread(_audio_part, file)
-    parts: tuple[Part, ...] = (audio, TextPart(question)) if question else (audio,)
+    parts: tuple[Part, ...] = (audio,)
+    if question and question.strip():
+        parts = (audio, TextPart(question))
     system = Message("instructions", "system", (TextPart(instructions),))
     user = Message("question", "user", parts)
     prompt = Prompt((system, user) if instructions else (user,))
-    await engine.start()
     try:
+        await engine.start()
         return await answer(engine, prompt, write)
     finally:
         await engine.close()

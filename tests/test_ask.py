@@ -21,10 +21,11 @@ def hello(tmp_path: Path) -> Path:
     return write_wav(tmp_path / "hello.wav", prompt("hello-world"))
 
 
-async def test_a_file_alone(hello: Path) -> None:
+@pytest.mark.parametrize("question", [None, "", " \n"])
+async def test_a_file_alone(hello: Path, question: str | None) -> None:
     engine = AnsweringModel(["Good", " day\x1b[2J."])
     written: list[str] = []
-    finished = await ask(engine, hello, write=written.append)
+    finished = await ask(engine, hello, question, write=written.append)
     assert written == ["Good", " day[2J."]
     assert isinstance(finished, Finished) and finished.reason == "stop"
     (reply,) = engine.replies
@@ -65,6 +66,17 @@ async def test_a_model_that_fails(hello: Path, failure: Exception | ToolCall) ->
         await ask(engine, hello, write=written.append)
     assert written == ["Well"]
     assert engine.times_closed == 2
+
+
+async def test_a_model_that_can_not_be_loaded_is_closed(hello: Path) -> None:
+    class Unloadable(AnsweringModel):
+        async def start(self) -> None:
+            raise EngineError("out of memory")
+
+    engine = Unloadable()
+    with pytest.raises(EngineError, match="out of memory"):
+        await ask(engine, hello, write=lambda _: None)
+    assert engine.times_closed == 1
 
 
 @pytest.mark.parametrize(

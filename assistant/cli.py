@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +27,9 @@ from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation
 from audio_io.errors import AudioError
 from audio_io.microphone import list_devices
+
+# The second is unknown to Windows.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -47,8 +55,21 @@ ApiKeyOption = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"assistant {version('streaming-voice-assistant')}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
     """A real-time voice assistant: speech in, the reply streams back as text."""
 
 
@@ -86,6 +107,7 @@ def serve(
 
 @app.command()
 def talk(
+    context: typer.Context,
     config: ConfigOption = None,
     url: Annotated[
         str | None,
@@ -102,12 +124,16 @@ def talk(
 ) -> None:
     """Talk by this machine's microphone, and read the replies here. Ctrl-C ends."""
     _log(logging.WARNING)
-    with _errors_told(), suppress(KeyboardInterrupt):
+    with _errors_told(), suppress(KeyboardInterrupt), _signals_interrupt():
         if url is not None:
-            if engine or model:
-                raise ConfigError("The server at --url has its own model: leave out --model.")
+            if own := _given(config=config, engine=engine, model=model):
+                options = " and ".join(f"--{name}" for name in own)
+                raise ConfigError(f"The server at --url has its own settings: leave out {options}.")
             connecting = connect_to_server(url, api_key=api_key)
         else:
+            source = context.get_parameter_source("api_key")
+            if source is not None and source.name == "COMMANDLINE":
+                raise ConfigError("--api-key is for a server: give its address too, by --url.")
             settings = _load(config, engine, model)
             connecting = connect_in_process(_engine(settings), settings)
         asyncio.run(hold_conversation(connecting, device=device, once=once))
@@ -125,7 +151,8 @@ def ask(
 ) -> None:
     """Answer an audio file, or a question about it."""
     _log(logging.WARNING)
-    with _errors_told():
+    with _errors_told(), _signals_interrupt():
+        _check_question(question or "")
         settings = _load(config, engine, model)
         answering = ask_about(
             _engine(settings),
@@ -155,7 +182,7 @@ def selftest(
 ) -> None:
     """Load the model and have it answer a built-in spoken sentence; prints answers and speed."""
     _log(logging.WARNING)
-    with _errors_told():
+    with _errors_told(), _signals_interrupt():
         settings = _load(config, engine, model)
         asyncio.run(selftests.selftest(_engine(settings), _write))
 
@@ -170,9 +197,55 @@ def _errors_told() -> Iterator[None]:
     """What goes wrong is one line, and a status that says so."""
     try:
         yield
-    except (AssistantError, AudioError) as error:
-        typer.echo(f"assistant: {error}", err=True)
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(128 + signal.SIGINT) from interrupt
+    except BrokenPipeError as error:
+        # Who reads the output has had enough, and need not be told.
+        _discard_output()
         raise typer.Exit(1) from error
+    except (AssistantError, AudioError, OSError) as error:
+        typer.echo(f"assistant: {error}", err=True)
+        if isinstance(error, OSError):
+            _discard_output()
+        raise typer.Exit(1) from error
+
+
+def _discard_output() -> None:
+    """Let the interpreter not try again, when it ends, to write what couldn't be written."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM, and SIGHUP from a terminal that is closed, do what Ctrl-C does.
+
+    One that is ignored remains so, as with nohup.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # That of asyncio, where it runs; none, where the shell has Ctrl-C ignored.
+        by_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(by_ctrl_c):
+            raise KeyboardInterrupt
+        by_ctrl_c(number, frame)
+
+    signals = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in signals:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _check_question(question: str) -> None:
+    """Raises ConfigError where it isn't text: bytes beyond UTF-8 arrive as lone surrogates."""
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError("The question can't be read: it is not UTF-8.") from error
 
 
 def _load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryFile
 
 import httpx
@@ -57,6 +59,40 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert "Traceback" not in log.read()
 
 
+@pytest.fixture
+def hello(tmp_path: Path) -> Path:
+    return write_wav(tmp_path / "hello.wav", speech("hello-world"))
+
+
+@pytest.fixture
+def slowly(tmp_path: Path) -> Path:
+    """A configuration by which an answer takes half a minute."""
+    config = tmp_path / "config.yaml"
+    config.write_text("model: {embedded: {words: false, tokens_per_s: 1}}")
+    return config
+
+
+@contextmanager
+def answering(
+    command: str, file: Path, config: Path, *launcher: str
+) -> Iterator[subprocess.Popen[str]]:
+    """`assistant ask` or `assistant selftest`, which has begun to write."""
+    arguments = [str(file)] if command == "ask" else []
+    with subprocess.Popen(
+        [*launcher, *ASSISTANT, command, f"--config={config}", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        try:
+            assert program.stdout.read(1)
+            yield program
+        finally:
+            program.kill()
+
+
 def test_small_messages_do_not_wait_for_acknowledgements() -> None:
     with listen("127.0.0.1", 0) as listener:
         with socket.create_connection(listener.getsockname()):
@@ -87,6 +123,9 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         (["serve", "--tls-cert", "a", "--tls-key", "b"], "a can't be read: No such file"),
         (["talk", "--engine", "transformers"], "needs a model"),
         (["talk", "--url", "ws://127.0.0.1:1", "--model", "x"], "leave out --model"),
+        (["talk", "--url", "ws://a", "--config", "x", "--engine", "y"], "--config and --engine"),
+        (["talk", "--api-key", "k"], "give its address too, by --url"),
+        (["ask", "any.wav", os.fsdecode(b"\xff")], "The question can't be read: it is not UTF-8."),
         (["ask", "nowhere.wav"], "nowhere.wav can't be read: No such file"),
         (["selftest", "--engine", "embedded", "--model", "x"], "no use for the model x"),
     ],
@@ -96,6 +135,79 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], text: str) -> None:
     assert result.returncode == 1
     assert text in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_key_for_the_server_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_API_KEY", "k")
+    assert "needs a model" in run("talk", "--engine", "transformers").stderr
+
+
+@pytest.mark.slow
+def test_the_version() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.fullmatch(r"assistant \d+\.\d+\.\d+\n", result.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_output_that_can_not_be_written(hello: Path) -> None:
+    for command in (["ask", str(hello)], ["selftest"]):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                [*ASSISTANT, *command], stdout=full, stderr=PIPE, text=True, check=False, timeout=60
+            )
+        assert result.returncode == 1
+        assert result.stderr == "assistant: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["ask", "selftest"])
+def test_whoever_reads_the_output_has_had_enough(command: str, hello: Path, slowly: Path) -> None:
+    with answering(command, hello, slowly) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait(timeout=30) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["ask", "selftest"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_an_answer(
+    command: str, end: signal.Signals, hello: Path, slowly: Path
+) -> None:
+    with answering(command, hello, slowly) as program:
+        program.send_signal(end)
+        _, notes = program.communicate(timeout=30)
+    assert (program.returncode, notes) == (130, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_loading_of_a_model_and_its_worker(
+    end: signal.Signals, tiny_qwen2_audio: Path, hello: Path
+) -> None:
+    command = [*ASSISTANT, "ask", "--model", str(tiny_qwen2_audio), str(hello)]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == f"Loading {tiny_qwen2_audio} ...\n"
+        program.send_signal(end)
+        # The worker has the same standard error, which ends when both have.
+        assert program.communicate(timeout=30) == ("", "")
+    assert program.returncode == 130
+
+
+@pytest.mark.slow
+def test_without_a_terminal_it_goes_on_where_that_is_wanted(hello: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("model: {embedded: {words: false, tokens_per_s: 20}}")
+    with answering("ask", hello, config, "nohup") as program:
+        program.send_signal(signal.SIGHUP)
+        answer, _ = program.communicate(timeout=30)
+    assert program.returncode == 0
+    assert answer.endswith(".\n")
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_walls(path: Path) -> None:
         if top == "sounddevice":
             assert where.name in ("microphone.py", "speaker.py", "echo.py")
         if module == "audio_io.microphone":
-            assert str(where) in ("assistant/talk.py", "assistant/cli.py")
+            assert str(where) in ("assistant/talk.py", "assistant/commands.py")
         if top == "fastrtc":
             assert where.name == "fastrtc_stream.py"
         if where.parts[:2] == ("assistant", "engines"):

@@ -185,6 +185,19 @@ def test_a_signal_ends_an_answer(
 
 
 @pytest.mark.slow
+def test_ctrl_c_ends_the_start() -> None:
+    # So that it tells what it imports.
+    command = [sys.executable, "-X", "importtime", *ASSISTANT[1:], "devices"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as program:
+        assert program.stderr is not None
+        assert any("numpy" in line for line in program.stderr)
+        program.send_signal(signal.SIGINT)
+        out, log = program.communicate(timeout=30)
+    assert (program.returncode, out) == (130, "")
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_loading_of_a_model_and_its_worker(
     end: signal.Signals, tiny_qwen2_audio: Path, hello: Path

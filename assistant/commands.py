@@ -1,0 +1,285 @@
+"""What the command `assistant` can do, and its options."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from assistant import selftest as selftests
+from assistant.ask import ask as ask_about
+from assistant.config import Config
+from assistant.connection import connect_in_process, connect_to_server
+from assistant.engines.choice import make_engine
+from assistant.errors import AssistantError, ConfigError
+from assistant.serve import run_server
+from assistant.talk import talk as hold_conversation
+from audio_io.errors import AudioError
+from audio_io.microphone import list_devices
+
+_T = TypeVar("_T")
+
+# The second is unknown to Windows.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="YAML file with settings; see config.yaml.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(help="auto, embedded or transformers; auto: transformers for a named model."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Audio-language model: its hub id, such as Qwen/Qwen2-Audio-7B-Instruct, or the "
+        "folder of a checkpoint."
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ASSISTANT_API_KEY", show_envvar=True, help="Key that clients must present."
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"assistant {version('streaming-voice-assistant')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """A real-time voice assistant: speech in, the reply streams back as text."""
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port to listen on.")] = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    api_key: ApiKeyOption = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate file (PEM), to serve https.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key's file (PEM).")] = None,
+    tls_self_signed: Annotated[
+        bool | None,
+        typer.Option("--tls-self-signed", help="Serve https with a certificate of its own."),
+    ] = None,
+) -> None:
+    """Serve the page and the OpenAI Realtime API."""
+    _log(logging.INFO)
+    server = _given(
+        host=host,
+        port=port,
+        api_key=api_key,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_self_signed=tls_self_signed,
+    )
+    with _errors_told():
+        settings = _load(config, engine, model, server)
+        chosen = make_engine(settings.model)
+        _say_that_it_loads(settings)
+        run_server(settings, chosen)
+
+
+@app.command()
+def talk(
+    context: typer.Context,
+    config: ConfigOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Server to talk with, such as ws://127.0.0.1:8000; else in process."),
+    ] = None,
+    api_key: ApiKeyOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Microphone: a number or a part of a name from `assistant devices`."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the first reply.")] = False,
+) -> None:
+    """Talk by this machine's microphone, and read the replies here. Ctrl-C ends."""
+    _log(logging.WARNING)
+    with _errors_told(), suppress(KeyboardInterrupt), _signals_interrupt():
+        if url is not None:
+            if own := _given(config=config, engine=engine, model=model):
+                options = " and ".join(f"--{name}" for name in own)
+                raise ConfigError(f"The server at --url has its own settings: leave out {options}.")
+            talking = hold_conversation(
+                connect_to_server(url, api_key=api_key), device=device, once=once
+            )
+        else:
+            source = context.get_parameter_source("api_key")
+            if source is not None and source.name == "COMMANDLINE":
+                raise ConfigError("--api-key is for a server: give its address too, by --url.")
+            settings = _load(config, engine, model)
+            connecting = connect_in_process(make_engine(settings.model), settings)
+            talking = _loading(settings, hold_conversation(connecting, device=device, once=once))
+        asyncio.run(talking)
+
+
+@app.command()
+def ask(
+    file: Annotated[Path, typer.Argument(help="Sound of up to 30 s: wav, flac, mp3 and others.")],
+    question: Annotated[
+        str | None, typer.Argument(help="What to ask about it; else it is answered itself.")
+    ] = None,
+    config: ConfigOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Answer an audio file, or a question about it."""
+    _log(logging.WARNING)
+    with _errors_told(), _signals_interrupt():
+        _check_question(question or "")
+        settings = _load(config, engine, model)
+        answering = ask_about(
+            make_engine(settings.model),
+            file,
+            question,
+            instructions=settings.model.instructions,
+            write=_write,
+        )
+        finished = asyncio.run(_loading(settings, answering))
+        typer.echo()
+        if finished.reason == "length":
+            typer.echo("The answer was cut off at the length limit.", err=True)
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones; an asterisk marks the default one."""
+    with _errors_told():
+        for device in list_devices():
+            mark = "*" if device.is_default else " "
+            typer.echo(f"{mark} {device.index:>3}  {device.name}  {device.default_rate_hz} Hz")
+
+
+@app.command()
+def selftest(
+    config: ConfigOption = None, engine: EngineOption = None, model: ModelOption = None
+) -> None:
+    """Load the model and have it answer a built-in spoken sentence; prints answers and speed."""
+    _log(logging.WARNING)
+    with _errors_told(), _signals_interrupt():
+        settings = _load(config, engine, model)
+        testing = selftests.selftest(make_engine(settings.model), _write)
+        asyncio.run(_loading(settings, testing))
+
+
+def _log(level: int) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("assistant").setLevel(level)
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """What goes wrong is one line, and a status that says so."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(128 + signal.SIGINT) from interrupt
+    except BrokenPipeError as error:
+        # Who reads the output has had enough, and need not be told.
+        _discard_output()
+        raise typer.Exit(1) from error
+    except (AssistantError, AudioError, OSError) as error:
+        typer.echo(f"assistant: {error}", err=True)
+        if isinstance(error, OSError):
+            _discard_output()
+        raise typer.Exit(1) from error
+
+
+def _discard_output() -> None:
+    """Let the interpreter not try again, when it ends, to write what couldn't be written."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM, and SIGHUP from a terminal that is closed, do what Ctrl-C does.
+
+    One that is ignored remains so, as with nohup.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # That of asyncio, where it runs; none, where the shell has Ctrl-C ignored.
+        by_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(by_ctrl_c):
+            raise KeyboardInterrupt
+        by_ctrl_c(number, frame)
+
+    signals = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in signals:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _check_question(question: str) -> None:
+    """Raises ConfigError where it isn't text: bytes beyond UTF-8 arrive as lone surrogates."""
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError("The question can't be read: it is not UTF-8.") from error
+
+
+def _load(
+    config: Path | None,
+    engine: str | None,
+    model: str | None,
+    server: dict[str, Any] | None = None,
+) -> Config:
+    """The settings of the file with those of the command line over them. Raises ConfigError."""
+    return Config.load(config, {"server": server or {}, "model": _given(engine=engine, name=model)})
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+async def _loading(settings: Config, work: Coroutine[Any, Any, _T]) -> _T:
+    """`work`, which begins by loading the model; by now a signal ends it in order."""
+    _say_that_it_loads(settings)
+    return await work
+
+
+def _say_that_it_loads(settings: Config) -> None:
+    if settings.model.name:
+        # Which may take minutes, or download for longer.
+        typer.echo(f"Loading {settings.model.name} ...", err=True)
+
+
+def _write(text: str) -> None:
+    typer.echo(text, nl=False)

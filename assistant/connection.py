@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import ssl
@@ -67,13 +68,8 @@ async def connect_to_server(url: str, *, api_key: str | None = None) -> AsyncIte
     shown = _without_password(address)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        websocket = await connect(
-            address,
-            additional_headers=headers,
-            # Base64 of sound hardly compresses.
-            compression=None,
-            close_timeout=GOODBYE_S,
-        )
+        # Base64 of sound hardly compresses.
+        websocket = await connect(address, additional_headers=headers, compression=None)
     except InvalidStatus as error:
         raise ServerError(_refusal(shown, error)) from error
     except ssl.SSLCertVerificationError as error:
@@ -91,10 +87,12 @@ async def connect_to_server(url: str, *, api_key: str | None = None) -> AsyncIte
         raise ServerError(
             f"{shown} can't be reached: {_reason(error)}. Is `assistant serve` running there?"
         ) from error
-    async with websocket:
-        remote = _Remote(websocket)
+    remote = _Remote(websocket)
+    try:
         await remote.send(type="session.update", session=_AT_16_KHZ)
         yield remote
+    finally:
+        await remote.close()
 
 
 @asynccontextmanager
@@ -192,6 +190,14 @@ class _Remote:
         # That the connection is closed, and why, `receive` tells.
         with suppress(ConnectionClosed):
             await self._websocket.send(orjson.dumps(event).decode())
+
+    async def close(self) -> None:
+        # The library's own limit doesn't hold where what was sent before isn't taken either.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._websocket.close()
+        self._websocket.transport.abort()
+        await self._websocket.wait_closed()
 
 
 class _Local:

@@ -18,9 +18,9 @@ import typer
 
 from assistant import selftest as selftests
 from assistant.ask import ask as ask_about
+from assistant.choice import make_engine
 from assistant.config import Config
 from assistant.connection import connect_in_process, connect_to_server
-from assistant.engines.choice import make_engine
 from assistant.errors import AssistantError, ConfigError
 from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation

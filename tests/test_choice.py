@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from assistant.choice import make_engine
 from assistant.config import ModelConfig
-from assistant.engines.choice import make_engine
 from assistant.engines.embedded import EmbeddedEngine
 from assistant.engines.engine import Engine
 from assistant.engines.transformers import TransformersEngine

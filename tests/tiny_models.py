@@ -7,6 +7,7 @@ chat template, 0.8 MB, the same bytes every time.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +55,16 @@ TINY = Size(width=64, layers=2, audio_width=32, audio_layers=1)
 MID_SIZE = Size(width=768, layers=8, audio_width=384, audio_layers=4, heads=12, spread=0.02)
 
 
-def build_qwen2_audio(folder: Path, size: Size = TINY) -> Path:
+def build_qwen2_audio(
+    folder: Path, size: Size = TINY, merges: Sequence[tuple[str, str]] = ()
+) -> Path:
     """Write the checkpoint into `folder`, which is made where needed, and return it.
 
     A byte-level tokenizer without merges, and replies of printable ASCII alone: a reply's text
     tokenises to the very ids it was sampled as, so that the model card's way, which knows only
-    the text, is an exact reference.
+    the text, is an exact reference. With `merges` that is no longer so.
     """
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer(merges)
     control = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
     config = Qwen2AudioConfig(
         audio_config={
@@ -85,7 +88,10 @@ def build_qwen2_audio(folder: Path, size: Size = TINY) -> Path:
     )
     model = Qwen2AudioForConditionalGeneration(config)
     _fill(model, size.spread)
-    printable = set(tokenizer.encode("".join(map(chr, range(32, 127)))))
+    printable = {
+        id_ for character in map(chr, range(32, 127)) for id_ in tokenizer.encode(character)
+    }
+    printable |= {tokenizer.convert_tokens_to_ids("".join(merge)) for merge in merges}
     end = control["<|im_end|>"]
     model.generation_config = GenerationConfig(
         do_sample=False,
@@ -116,9 +122,10 @@ def with_context(folder: Path, tokens: int) -> Path:
     return folder
 
 
-def _tokenizer() -> Qwen2Tokenizer:
-    vocabulary = {character: id_ for id_, character in enumerate(sorted(ByteLevel.alphabet()))}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+def _tokenizer(merges: Sequence[tuple[str, str]]) -> Qwen2Tokenizer:
+    pieces = [*sorted(ByteLevel.alphabet()), *map("".join, merges)]
+    vocabulary = {piece: id_ for id_, piece in enumerate(pieces)}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=list(merges))
     tokenizer.add_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
     return tokenizer
 

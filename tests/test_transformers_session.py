@@ -429,6 +429,15 @@ def test_too_little_memory_for_a_conversation(checkpoint: Checkpoint) -> None:
         make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": 1e-4}))
 
 
+def test_memory_that_is_not_there(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*size: object, **kind: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nSee the documentation.")
+
+    monkeypatch.setattr(torch, "empty", refused)
+    with pytest.raises(EngineError, match=r"too little memory: CUDA out of memory\. A smaller"):
+        make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": 0.01}))
+
+
 def test_a_seed_repeats_a_reply(checkpoint: Checkpoint) -> None:
     hello = prompt(user("Hello."))
     replies = set()

@@ -132,5 +132,13 @@ def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memor
             f"For conversations, {device} has {budget / 1e9:.1f} GB of memory to spare, in which "
             f"{tokens} tokens fit. End what else uses it, or take a larger machine."
         )
-    count = int(budget // (tokens * checkpoint.cache_shape.bytes_per_token))
-    return Memory(make_slots(checkpoint, min(count, MAX_SLOTS), tokens))
+    count = min(int(budget // (tokens * checkpoint.cache_shape.bytes_per_token)), MAX_SLOTS)
+    try:
+        return Memory(make_slots(checkpoint, count, tokens))
+    except RuntimeError as error:
+        # What torch raises where there is too little after all: by `cache_gb`, or by another
+        # program that was faster.
+        raise EngineError(
+            f"For {count} conversations of {tokens} tokens, {device} has too little memory: "
+            f"{str(error).splitlines()[0]} A smaller model.transformers.cache_gb would do."
+        ) from error

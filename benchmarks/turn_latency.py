@@ -17,8 +17,12 @@ import asyncio
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +31,7 @@ from transformers import TextIteratorStreamer
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ModelSession, ReplyOptions, Text
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.engines.transformers.model import Checkpoint
 from audio_io.pcm import SAMPLE_RATE_HZ
 from benchmarks.machine import machine
 from tests.model_card import ModelCard
@@ -44,6 +49,15 @@ class Turn:
 
     first_text_ms: float
     per_token_ms: float
+    tokens: int
+    outside_ms: float = 0.0
+    """Of a token's time, what isn't the model's forward."""
+
+    def without(self, forward_s: list[float], calls: int) -> Turn:
+        """With the time outside of the forward, which takes so many calls a token."""
+        later = max(self.tokens - 1, 1)
+        forward_ms = sum(forward_s[-calls * later :]) * 1000 / later
+        return replace(self, outside_ms=self.per_token_ms - forward_ms)
 
 
 def utterance(seed: int) -> AudioPart:
@@ -81,6 +95,32 @@ def cards(card: ModelCard, prompt: Prompt, tokens: int) -> Turn:
     return _turn(begun, streamer.times)
 
 
+@contextmanager
+def timed(owner: Any, *names: str) -> Iterator[list[float]]:
+    """The seconds that each call of these methods of `owner` takes."""
+    seconds: list[float] = []
+    originals = {name: getattr(owner, name) for name in names}
+
+    def timing(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def timed_call(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                seconds.append(time.perf_counter() - begun)
+
+        return timed_call
+
+    for name, original in originals.items():
+        setattr(owner, name, timing(original))
+    try:
+        yield seconds
+    finally:
+        for name, original in originals.items():
+            setattr(owner, name, original)
+
+
 class _Times(TextIteratorStreamer):
     """Notes when each token came."""
 
@@ -96,7 +136,7 @@ class _Times(TextIteratorStreamer):
 
 def _turn(begun: float, times: list[float]) -> Turn:
     per_token = (times[-1] - times[0]) / max(len(times) - 1, 1)
-    return Turn((times[0] - begun) * 1000, per_token * 1000)
+    return Turn((times[0] - begun) * 1000, per_token * 1000, len(times))
 
 
 async def measure(folder: Path, turns: int) -> list[tuple[Turn, Turn]]:
@@ -113,8 +153,12 @@ async def measure(folder: Path, turns: int) -> list[tuple[Turn, Turn]]:
             tokens = REPLY_TOKENS if number < turns else LONG_REPLY_TOKENS
             said.append(Message(f"user_{number}", "user", (utterance(number),)))
             prompt = Prompt(tuple(said))
-            turn, reply = await ours(session, prompt, tokens)
-            results.append((turn, cards(card, prompt, tokens)))
+            with timed(Checkpoint, "embed", "hidden_states", "logits") as seconds:
+                turn, reply = await ours(session, prompt, tokens)
+            turn = turn.without(seconds, calls=3)
+            with timed(card.model, "forward") as seconds:
+                theirs = cards(card, prompt, tokens)
+            results.append((turn, theirs.without(seconds, calls=1)))
             said.append(Message(f"reply_{number}", "assistant", (reply,)))
     finally:
         await session.close()
@@ -135,6 +179,8 @@ def report(name: str, results: list[tuple[Turn, Turn]]) -> None:
     print(f"last turn / first: ours {growth[0]:.2f}, the card's {growth[1]:.2f}")
     mine, theirs = (turn.per_token_ms for turn in long)
     print(f"per token of a long reply: ours {mine:.2f} ms, `generate` {theirs:.2f} ms")
+    mine, theirs = (turn.outside_ms for turn in long)
+    print(f"of it outside the forward: {mine:.2f} and {theirs:.2f} ms, ratio {mine / theirs:.2f}")
 
 
 def main() -> None:

@@ -350,7 +350,7 @@ async def test_an_offer_that_cannot_work_is_refused(
 
 
 # Places are drawn apart from the offer, which is never the same twice.
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(
         st.tuples(

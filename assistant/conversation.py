@@ -127,17 +127,20 @@ class Conversation:
         """Drop the oldest turns until about `to_tokens` are left; returns how many messages went.
 
         `text_tokens` and `audio_tokens` are what all of it takes; a message's share is guessed by
-        its length. What is left begins with a user's message, and system messages stay.
+        its length. What is left begins with a user's message; system messages that come before
+        all others stay.
         """
         per_char = text_tokens / max(1, sum(map(_written, self._messages)))
         per_sample = audio_tokens / max(1, sum(map(_samples, self._messages)))
         excess = text_tokens + audio_tokens - float(to_tokens)
         dropped: list[str] = []
+        leading = True
         # The newest message always stays.
         for message in self._messages[:-1]:
             if excess <= 0 and message.role != "assistant":
                 break
-            if message.role != "system":
+            leading = leading and message.role == "system"
+            if not leading:
                 excess -= per_char * _written(message) + per_sample * _samples(message)
                 dropped.append(message.id)
         self._messages = [message for message in self._messages if message.id not in dropped]

@@ -168,9 +168,14 @@ class TurnTaker:
         return [*self._withdraw(), *self._answer()]
 
     def cancelled(self) -> list[TurnAction]:
-        """The client cancels the reply aloud, and with it what was owed behind it."""
+        """The client cancels the reply aloud, and with it what was owed behind it.
+
+        What is heard meanwhile, and was in doubt for the reply's sake, is a turn then.
+        """
         self._owed = False
-        return self._interrupt()
+        announced = [TurnAction.ANNOUNCE] if self._in_doubt else []
+        self._in_doubt = False
+        return [*self._interrupt(), *announced]
 
     def finished(self) -> list[TurnAction]:
         """The reply has come to its end; one ahead only by failing, so the turn may try again."""

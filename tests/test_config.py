@@ -52,6 +52,7 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
             ["--tls-self-signed", "--tls-cert", "leave one out"],
         ),
         ("model: {engine: best}", ["model.engine", "'best'", "'transformers'"]),
+        ("model: {transformers: {temperature: 0.001}}", ["temperature", "0.001", "at least 0.01"]),
         ("model: {transformers: {device: tpu}}", ["model.transformers.device", "'tpu'"]),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
     ],

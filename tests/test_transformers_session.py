@@ -311,6 +311,11 @@ def test_audio_is_encoded_once(generator: Generator, monkeypatch: pytest.MonkeyP
     assert encoded == [len(sound) for sound in sounds]
 
 
+def test_short_audio_takes_little_memory(checkpoint: Checkpoint) -> None:
+    encoded = checkpoint.encode_audio(SOUND[:16_000])
+    assert encoded.untyped_storage().nbytes() == encoded.nbytes
+
+
 def test_who_was_idle_for_longest_is_forgotten(generator: Generator, card: ModelCard) -> None:
     hello = prompt(user("Hello."))
     for session_id in (1, 2, 1, 3):
@@ -422,11 +427,14 @@ def test_memory_is_for_as_many_conversations_as_fit(checkpoint: Checkpoint) -> N
         assert (memory.slots, memory.tokens_per_slot) == (slots, tokens)
 
 
-def test_too_little_memory_for_a_conversation(checkpoint: Checkpoint) -> None:
-    with pytest.raises(
-        EngineError, match=r"cpu has 0\.0 GB of memory to spare, in which 195 tokens"
-    ):
+def test_too_little_memory_for_a_conversation(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EngineError, match=r"cache_gb is 0\.0001, in which 195 tokens.*0\.00052"):
         make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": 1e-4}))
+    monkeypatch.setattr("assistant.engines.transformers.memory.free_bytes", lambda device: 100_000)
+    with pytest.raises(EngineError, match=r"cpu has 0\.0 GB of memory to spare.*larger machine"):
+        make_memory(checkpoint, ON_CPU)
 
 
 def test_memory_that_is_not_there(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

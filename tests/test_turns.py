@@ -245,3 +245,13 @@ def test_any_order_of_happenings_keeps_at_most_one_reply(
         if happening.startswith("speech_stopped"):
             assert model.announced
             assert turns.replying or not create
+
+
+def test_a_word_said_while_the_client_cancels_is_a_turn() -> None:
+    turns = TurnTaker(TurnRules())
+    turns.requested()
+    turns.speech_started()
+    assert turns.cancelled() == [TurnAction.INTERRUPT, TurnAction.ANNOUNCE]
+    assert not turns.in_doubt
+    assert turns.pause_began() == [TurnAction.SPECULATE]
+    assert turns.speech_stopped(as_guessed=True) == [TurnAction.PROMOTE]

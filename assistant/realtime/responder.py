@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, groupby
 from typing import Any, assert_never
 
 from assistant.conversation import Conversation, Prompt
@@ -110,7 +111,7 @@ class Responder:
         reply = self._current()
         held, reply.held = reply.held or [], None
         effects: list[Effect] = []
-        for event in held:
+        for event in _in_one_piece(held):
             if self._reply is reply:
                 effects += self._show(reply, event)
         return effects
@@ -188,3 +189,17 @@ class Responder:
     def _close(self, reply: _Reply) -> None:
         self._reply = None
         self._conversation.replace(reply.response.message)
+
+
+def _in_one_piece(events: list[ReplyEvent]) -> list[ReplyEvent]:
+    """The same, with texts that follow each other joined: they go out at once, and a client may
+    have room for few events."""
+    joined: list[ReplyEvent] = []
+    for is_text, group in groupby(events, lambda event: isinstance(event, Text)):
+        alike = list(group)
+        if is_text:
+            texts = [event for event in alike if isinstance(event, Text)]
+            ids = tuple(chain.from_iterable(text.ids for text in texts))
+            alike = [Text("".join(text.text for text in texts), ids)]
+        joined += alike
+    return joined

@@ -128,9 +128,16 @@ def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memor
         budget = settings.cache_gb * 1e9
     tokens = min(checkpoint.context_tokens, int(budget // checkpoint.cache_shape.bytes_per_token))
     if tokens < min(MIN_TOKENS, checkpoint.context_tokens):
+        least = MIN_TOKENS * checkpoint.cache_shape.bytes_per_token / 1e9
+        if settings.cache_gb is not None:
+            raise EngineError(
+                f"model.transformers.cache_gb is {settings.cache_gb:g}, in which {tokens} tokens "
+                f"fit. A conversation takes {least:.2g} at least."
+            )
         raise EngineError(
             f"For conversations, {device} has {budget / 1e9:.1f} GB of memory to spare, in which "
-            f"{tokens} tokens fit. End what else uses it, or take a larger machine."
+            f"{tokens} tokens fit; {least:.2g} GB are the least. End what else uses it, or take a "
+            "larger machine."
         )
     count = min(int(budget // (tokens * checkpoint.cache_shape.bytes_per_token)), MAX_SLOTS)
     try:

@@ -94,7 +94,8 @@ class Checkpoint:
         )
         encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
         projected: torch.Tensor = self.model.base_model.multi_modal_projector(encoded)
-        return projected[0, :tokens]
+        # A copy, since a view would keep all 30 s of it in memory.
+        return projected[0, :tokens].clone()
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MIN_TEMPERATURE = 0.01
+"""Dividing by less, logits leave the range of float32."""
+
+
+def _computable(temperature: float | None) -> float | None:
+    if temperature and temperature < MIN_TEMPERATURE:
+        raise ValueError(f"it must be 0, or at least {MIN_TEMPERATURE}")
+    return temperature
 
 
 class TransformersSettings(BaseModel):
@@ -24,13 +33,13 @@ class TransformersSettings(BaseModel):
     """Tokens of a prompt that are taken in at once; between, other conversations get theirs."""
     cache_gb: Annotated[float | None, Field(gt=0)] = None
     """Memory for what is kept of conversations, in GB; None: what the device has to spare."""
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2), AfterValidator(_computable)] = None
     """0: always the likeliest token; None: as the checkpoint's generation config says."""
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     """Sample from the likeliest tokens that together have this probability; None: as above."""
     top_k: Annotated[int | None, Field(ge=0)] = None
     """Sample from so many of the likeliest tokens, 0: from all; None: as above."""
-    repetition_penalty: Annotated[float | None, Field(gt=0, le=10)] = None
+    repetition_penalty: Annotated[float | None, Field(ge=0.1, le=10)] = None
     """Above 1, tokens that were there before are less likely; None: as above."""
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     """With it, the same prompt always gets the same reply; None: never mind."""

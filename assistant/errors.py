@@ -5,6 +5,8 @@ AssistantError
 ├── ProtocolError   the client: it is told, and its session goes on
 ├── RefusedError    a limit: the client is told, and no session is opened
 ├── EngineError     the model: the reply fails, and the conversation goes on
+│   ├── PromptTooLongError  what is to be answered; a shorter prompt may do
+│   └── GaveWayError        nobody: it gave way to another reply, and may be asked for again
 └── ServerError     the server that `talk` speaks with: it can't be reached, refuses, or is gone
 """
 
@@ -44,6 +46,22 @@ class RefusedError(AssistantError):
 
 class EngineError(AssistantError):
     """The model couldn't do what was asked of it; the text says why."""
+
+
+class PromptTooLongError(EngineError):
+    """The prompt leaves no room for a reply; a shorter one may.
+
+    `text_tokens` and `audio_tokens` are what it takes.
+    """
+
+    def __init__(self, message: str, *, text_tokens: int, audio_tokens: int) -> None:
+        super().__init__(message)
+        self.text_tokens = text_tokens
+        self.audio_tokens = audio_tokens
+
+
+class GaveWayError(EngineError):
+    """A reply that was begun ahead gave its place to one that is waited for."""
 
 
 class ServerError(AssistantError):

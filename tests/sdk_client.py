@@ -85,10 +85,16 @@ async def conversation(
     config: Config | None = None, engine: Engine | None = None, **client: Any
 ) -> AsyncIterator[Conversation]:
     """A conversation with a server of its own."""
-    async with serving(config, engine) as address:
-        options = {"api_key": "none", "base_url": f"http://{address}/v1", **client}
-        async with (
-            AsyncOpenAI(websocket_base_url=f"ws://{address}/v1", **options) as sdk,
-            sdk.realtime.connect(model="any") as connection,
-        ):
-            yield Conversation(connection)
+    async with serving(config, engine) as address, connected(address, **client) as conversation:
+        yield conversation
+
+
+@asynccontextmanager
+async def connected(address: str, **client: Any) -> AsyncIterator[Conversation]:
+    """A conversation with the server at that address."""
+    options = {"api_key": "none", "base_url": f"http://{address}/v1", **client}
+    async with (
+        AsyncOpenAI(websocket_base_url=f"ws://{address}/v1", **options) as sdk,
+        sdk.realtime.connect(model="any") as connection,
+    ):
+        yield Conversation(connection)

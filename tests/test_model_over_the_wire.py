@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,8 @@ from audio_io.segmenter import SpeechSegmenter, SpeechStopped
 from audio_io.vad import SileroVad
 from tests.dialogue import assistant, prompt, system, user
 from tests.model_card import ModelCard
-from tests.sdk_client import Conversation, conversation
+from tests.sdk_client import Conversation, connected, conversation
+from tests.server import serving
 from tests.speech import join, phrase, silence
 from tests.speech import prompt as speech
 from tests.tiny_models import answers_for_ever, with_context
@@ -113,6 +116,59 @@ async def test_a_conversation_goes_on_beyond_the_model_s_context(
     # where that came at once.
     drops = [i for i in range(1, 20) if totals[i] < totals[i - 1]]
     assert any(used[i]["input_token_details"]["cached_tokens"] > totals[i] - 100 for i in drops)
+
+
+async def test_after_what_is_too_long_the_conversation_goes_on(
+    tiny_qwen2_audio: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_qwen2_audio, tmp_path / "short")
+    model = engine(with_context(folder, 600), worker="thread")
+    async with conversation(engine=model) as client:
+
+        async def answer(text: str) -> dict[str, Any]:
+            await client.types(text)
+            return (await client.sees("response.done"))["response"]
+
+        # What alone is too long fails; what is only because of what was before, doesn't.
+        for text, failed in (
+            ("a" * 400, False),
+            ("b" * 400, False),
+            ("c" * 700, True),
+            ("d", False),
+        ):
+            response = await answer(text)
+            assert (response["status"] == "failed") is failed
+            if failed:
+                reason = response["status_details"]["error"]["message"]
+                assert "and the model's context holds 600. Start a new one." in reason
+
+
+async def test_more_conversations_than_the_memory_keeps(
+    tiny_qwen2_audio: Path, card: ModelCard
+) -> None:
+    one_slot = 8192 * 512 / 1e9
+    model = engine(
+        tiny_qwen2_audio, worker="thread", cache_gb=one_slot * 1.5, decode_ahead_tokens=2
+    )
+    config = Config.load(overrides={"turns": {"silence_duration_ms": 9000}})
+    hello = "Hello, {}."
+    async with serving(config, model) as address, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(address)) for _ in range(4)]
+        # One begins ahead in a pause, and would keep the only place until its turn is over.
+        await clients[0].hears(format=AT_16_KHZ)
+        await clients[0].sees("session.updated")
+        await clients[0].says(join(silence(500), speech("hello-world"), silence(1000)))
+        await clients[0].sees("input_audio_buffer.speech_started")
+        for number, client in enumerate(clients[1:]):
+            await client.types(hello.format(number))
+        for number, client in enumerate(clients[1:]):
+            expected = card.reply(prompt(user(hello.format(number))), REPLY_TOKENS)
+            assert await client.reply() == expected
+        await clients[0].hears(format=AT_16_KHZ)
+        await clients[0].sees("session.updated")
+        assert "input_audio_buffer.speech_stopped" not in {e["type"] for e in clients[0].events}
+        await clients[0].says(silence(9000))
+        assert await clients[0].reply()
 
 
 async def test_a_worker_that_dies_fails_the_reply_and_the_conversation_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,10 +99,11 @@ async def test_what_the_engine_says_of_itself(engine: TransformersEngine) -> Non
     assert engine.info == EngineInfo(
         model="tiny-qwen2-audio",
         context_tokens=8192,
-        device="cpu in float32",
+        device=engine.info.device,
         max_audio_s=30.0,
         modes=frozenset({"voice_chat", "audio_analysis", "text"}),
     )
+    assert re.fullmatch(r"cpu in float32, which keeps \d+ conversations", engine.info.device)
 
 
 async def test_a_conversation_by_voice_and_keyboard(session: ModelSession, card: ModelCard) -> None:

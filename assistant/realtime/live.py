@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -18,8 +18,8 @@ import orjson
 
 from assistant import metrics
 from assistant.conversation import Prompt
-from assistant.engines.engine import ModelSession, Reply, ReplyOptions
-from assistant.errors import EngineError, ProtocolError
+from assistant.engines.engine import ModelSession, Reply, ReplyOptions, TokenCount
+from assistant.errors import EngineError, GaveWayError, PromptTooLongError, ProtocolError
 from assistant.realtime.effects import (
     CancelReply,
     ClearHearing,
@@ -53,10 +53,12 @@ def now_ms() -> int:
     return int(asyncio.get_running_loop().time() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _RunningReply:
+    prompt: Prompt
+    options: ReplyOptions
     reply: Reply
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] | None = None
 
 
 class LiveSession:
@@ -135,7 +137,7 @@ class LiveSession:
         """Let go of everything; called when the session's owner leaves."""
         self._closed.set()
         replies = (running.task for running in self._replies.values())
-        for task in (*self._own_tasks, *self._prefills, *replies):
+        for task in (*self._own_tasks, *self._prefills, *filter(None, replies)):
             task.cancel()
 
     async def _feed(self, samples: Int16Array, sample_rate_hz: int) -> None:
@@ -179,9 +181,10 @@ class LiveSession:
                     self._start_reply(effect.reply_id, effect.prompt, effect.options)
                 case CommitReply():
                     if running := self._replies.get(effect.reply_id):
+                        running.options = replace(running.options, speculative=False)
                         running.reply.commit()
                 case CancelReply():
-                    if running := self._replies.get(effect.reply_id):
+                    if (running := self._replies.get(effect.reply_id)) and running.task:
                         running.task.cancel()
                 case Close():
                     self.close_reason = effect.reason
@@ -192,20 +195,21 @@ class LiveSession:
     # The model.
 
     def _start_reply(self, reply_id: str, prompt: Prompt, options: ReplyOptions) -> None:
-        reply = self._model.reply(prompt, options)
-        task = self._group.create_task(self._reply(reply_id, reply), name=f"reply {reply_id}")
-        self._replies[reply_id] = _RunningReply(reply, task)
-        task.add_done_callback(lambda _: self._replies.pop(reply_id, None))
+        running = _RunningReply(prompt, options, self._model.reply(prompt, options))
+        self._replies[reply_id] = running
+        running.task = self._group.create_task(
+            self._reply(reply_id, running), name=f"reply {reply_id}"
+        )
+        running.task.add_done_callback(lambda _: self._replies.pop(reply_id, None))
 
-    async def _reply(self, reply_id: str, reply: Reply) -> None:
+    async def _reply(self, reply_id: str, running: _RunningReply) -> None:
         """Pass a reply's events on, no faster than a client takes them.
 
         So what the session has shown is what was delivered, and an interruption cuts there.
         """
         try:
-            async for event in reply:
-                await self._carry_out(self._session.generated(reply_id, event))
-                await self._delivered()
+            while not await self._said_all(reply_id, running):
+                running.reply = self._model.reply(running.prompt, running.options)
         except EngineError as error:
             logger.warning("%s: the reply failed: %s", self.id, error)
             await self._carry_out(self._session.failed(reply_id, str(error)))
@@ -214,7 +218,30 @@ class LiveSession:
             reason = "The model failed unexpectedly; the server's log has the details."
             await self._carry_out(self._session.failed(reply_id, reason))
         finally:
-            await reply.cancel()
+            await running.reply.cancel()
+
+    async def _said_all(self, reply_id: str, running: _RunningReply) -> bool:
+        """Whether the reply came to its end; otherwise it is to be asked for again.
+
+        Raises EngineError.
+        """
+        try:
+            async for event in running.reply:
+                await self._carry_out(self._session.generated(reply_id, event))
+                await self._delivered()
+        except PromptTooLongError as error:
+            taken = TokenCount(error.text_tokens, error.audio_tokens)
+            shorter = self._session.too_long(reply_id, taken)
+            if shorter is None:
+                raise
+            running.prompt = shorter
+            return False
+        except GaveWayError:
+            # The turn may have ended meanwhile; else there will be a reply once it has.
+            if running.options.speculative:
+                raise
+            return False
+        return True
 
     async def _delivered(self) -> None:
         while self._sinks and not any(sink.idle for sink in self._sinks):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from itertools import chain, groupby
 from typing import Any, assert_never
 
@@ -135,6 +135,13 @@ class Responder:
             reply.held.append(event)
             return []
         return self._show(reply, event)
+
+    def shortened(self, dropped: Set[str]) -> Prompt:
+        """The prompt that is to be answered now, without the messages with these ids."""
+        reply = self._current()
+        left = [message for message in reply.prompt.messages if message.id not in dropped]
+        reply.prompt = Prompt(tuple(left))
+        return reply.prompt
 
     def failed(self, error: str) -> list[Effect]:
         """The model could not go on with the reply; one that nobody knows of is just forgotten."""

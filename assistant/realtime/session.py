@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
 from assistant.conversation import Conversation, Message, Prompt
-from assistant.engines.engine import ReplyEvent, ReplyOptions
+from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount, Usage
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import (
     ClearHearing,
@@ -228,6 +228,20 @@ class RealtimeSession:
         if reply_id != self._responder.id:
             return []
         return [*self._responder.generated(event), *self._settled()]
+
+    def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
+        """The model has no room for the reply's prompt, which takes so many tokens.
+
+        Drops the oldest turns, and returns what to ask for instead; None where nothing can go.
+        """
+        if reply_id != self._responder.id:
+            return None
+        before = {message.id for message in self._conversation.messages}
+        used = Usage(taken, TokenCount(), output_tokens=0)
+        if not self._history.shorten(used, int(self._context_tokens * RETAINED)):
+            return None
+        left = {message.id for message in self._conversation.messages}
+        return self._responder.shortened(before - left)
 
     def failed(self, reply_id: str, reason: str) -> list[Effect]:
         """The model couldn't make the reply."""

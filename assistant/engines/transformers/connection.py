@@ -24,7 +24,7 @@ from assistant.engines.transformers.messages import (
     ToWorker,
 )
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.errors import EngineError
+from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
 
 class Call:
@@ -52,7 +52,7 @@ class Call:
                 # Whoever asks once more gets the same.
                 self._answers.put_nowait(message)
                 if message.error is not None:
-                    raise EngineError(message.error)
+                    raise _failure(message.error, message)
                 return None
             case _:
                 assert_never(message)
@@ -67,6 +67,13 @@ class Call:
         if not self._over.is_set():
             self._post(Cancel(self._id))
             await self._over.wait()
+
+
+def _failure(reason: str, ended: Ended) -> EngineError:
+    if ended.too_long:
+        taken = ended.too_long
+        return PromptTooLongError(reason, text_tokens=taken.text, audio_tokens=taken.audio)
+    return GaveWayError(reason) if ended.gave_way else EngineError(reason)
 
 
 class WorkerConnection:

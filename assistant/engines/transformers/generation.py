@@ -28,7 +28,7 @@ from assistant.engines.transformers.prefill import Events, Prefill
 from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Slot
-from assistant.errors import EngineError
+from assistant.errors import PromptTooLongError
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 
@@ -54,7 +54,7 @@ class Generator:
         return EngineInfo(
             model=model,
             context_tokens=self.memory.tokens_per_slot,
-            device=self.checkpoint.device_name,
+            device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
             max_audio_s=MAX_AUDIO_S,
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )
@@ -87,6 +87,7 @@ class Generation:
         self._prompt = generator.renderer.render(request.prompt, conversation.samples)
         self._steps = self._run()
         self._tokens = 0
+        self._begun = False
         self.committed = not request.options.speculative
         self.done = False
         """Whether the last step was its last."""
@@ -101,12 +102,24 @@ class Generation:
         """Whether it has run ahead of its turn's end as far as it may."""
         return not self.committed and self._tokens >= self._generator.settings.decode_ahead_tokens
 
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a slot, which nobody can have until it is closed."""
+        return self._begun
+
+    @property
+    def blocked(self) -> bool:
+        """Whether there is no slot for it to begin in just now."""
+        memory = self._generator.memory
+        return not self._begun and not memory.has_room(self._conversation, side=self._request.side)
+
     @torch.inference_mode()
     def step(self) -> Events:
         """Go on by one token, or by a bounded part of the prompt.
 
         Raises EngineError where the prompt can't be answered.
         """
+        self._begun = True
         return next(self._steps)
 
     def close(self) -> None:
@@ -170,12 +183,15 @@ class Generation:
         yield [*events, finished("length")]
 
     def _room(self) -> int:
-        """How many tokens the reply may have. Raises EngineError where there is no room for one."""
+        """How many tokens the reply may have. Raises PromptTooLongError where that is none."""
         context, used = self._generator.memory.tokens_per_slot, len(self._prompt.ids)
         if used >= context:
-            raise EngineError(
+            count = self._prompt.count
+            raise PromptTooLongError(
                 f"The conversation takes {used} tokens, and the model's context holds {context}. "
-                "Start a new one."
+                "Start a new one.",
+                text_tokens=count.text,
+                audio_tokens=count.audio,
             )
         wanted = self._request.options.max_output_tokens
         if wanted is None:

@@ -67,6 +67,12 @@ class Memory:
         if conversation := self._conversations.pop(session_id, None):
             self._release(conversation)
 
+    def has_room(self, conversation: Conversation, *, side: bool) -> bool:
+        """Whether `slot`, or for a side reply `side_slot`, would find one."""
+        if conversation.slot is not None and not side:
+            return True
+        return bool(self._free) or any(holder not in self._busy for holder in self._holders)
+
     @contextmanager
     def slot(self, conversation: Conversation) -> Iterator[Slot]:
         """The slot of `conversation`, which nobody takes from it in this context.

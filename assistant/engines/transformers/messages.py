@@ -116,6 +116,10 @@ class Ended:
 
     request_id: int
     error: str | None = None
+    too_long: TokenCount | None = None
+    """What the prompt takes, where that is what went wrong."""
+    gave_way: bool = False
+    """Whether all that went wrong is that another reply needed the place."""
 
 
 FromWorker = Loaded | Refused | Answer | Ended

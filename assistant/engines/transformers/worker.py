@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, assert_never
 
+from assistant.engines.engine import TokenCount
 from assistant.engines.transformers.channel import Channel
 from assistant.engines.transformers.messages import (
     Answer,
@@ -29,7 +30,7 @@ from assistant.engines.transformers.messages import (
     audio_of,
 )
 from assistant.engines.transformers.naming import model_name
-from assistant.errors import EngineError
+from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
 if TYPE_CHECKING:
     from assistant.engines.transformers.generation import Generation, Generator
@@ -91,8 +92,21 @@ class Worker:
 
     def _next(self) -> int | None:
         """Whose turn it is: a reply to a turn that has ended comes before one that hasn't."""
-        able = [id_ for id_, generation in self._generations.items() if not generation.waits]
+        self._make_way()
+        able = [
+            id_
+            for id_, generation in self._generations.items()
+            if not generation.waits and not generation.blocked
+        ]
         return min(able, key=lambda id_: not self._generations[id_].committed, default=None)
+
+    def _make_way(self) -> None:
+        """Where a reply that is waited for finds no place, one that was begun ahead goes."""
+        replies = self._generations
+        if any(reply.committed and reply.blocked for reply in replies.values()):
+            ahead = (id_ for id_, reply in replies.items() if reply.begun and not reply.committed)
+            if (request_id := next(ahead, None)) is not None:
+                self._end(request_id, GaveWayError("It gave way to a reply that is waited for."))
 
     def _step(self, request_id: int) -> None:
         generation = self._generations.pop(request_id)
@@ -127,10 +141,20 @@ class Worker:
             case _:
                 assert_never(message)
 
-    def _end(self, request_id: int, error: str | None = None) -> None:
+    def _end(self, request_id: int, failure: Exception | None = None) -> None:
         if generation := self._generations.pop(request_id, None):
             generation.close()
-        self._channel.send(Ended(request_id, error))
+        match failure:
+            case None:
+                ended = Ended(request_id)
+            case PromptTooLongError():
+                taken = TokenCount(failure.text_tokens, failure.audio_tokens)
+                ended = Ended(request_id, str(failure), too_long=taken)
+            case EngineError():
+                ended = Ended(request_id, str(failure), gave_way=isinstance(failure, GaveWayError))
+            case _:
+                ended = Ended(request_id, f"The model failed: {failure}")
+        self._channel.send(ended)
 
     def _forget(self, session_id: int) -> None:
         for request_id, generation in list(self._generations.items()):
@@ -153,10 +177,10 @@ class Worker:
         except (EOFError, ConnectionError):
             raise
         except EngineError as error:
-            self._end(request_id, str(error))
+            self._end(request_id, error)
         except Exception as error:
             logger.exception("a request failed")
-            self._end(request_id, f"The model failed: {error}")
+            self._end(request_id, error)
 
     def _declared(self, request: Generate) -> Conversation:
         """The conversation that a prompt is of; a main reply leaves it only that prompt's audio."""

@@ -70,6 +70,13 @@ class ScriptedModel:
         self.prefilling: asyncio.Event | None = None
         """Where there is one, each prefill lasts until it is set."""
         self.closed = False
+        self._news = asyncio.Event()
+
+    async def asked(self, times: int) -> None:
+        """Wait until so many replies have been asked for."""
+        while len(self.replies) < times:
+            self._news.clear()
+            await self._news.wait()
 
     async def start(self) -> None: ...
 
@@ -87,6 +94,7 @@ class ScriptedModel:
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:
         self.replies.append(ScriptedReply(prompt, options))
+        self._news.set()
         return self.replies[-1]
 
     async def close(self) -> None:

@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from assistant.conversation import TextPart
-from assistant.errors import EngineError
+from assistant.engines.engine import ReplyOptions
+from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 from assistant.realtime.live import LiveSession, live_session
 from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings
@@ -372,5 +373,78 @@ def test_a_race_ends_with_its_first() -> None:
         await race(slow=runner("slow", 10), fast=runner("fast", 1))
         assert ended == ["fast", "slow"]
         assert asyncio.get_running_loop().time() == 1
+
+    run(main())
+
+
+GAVE_WAY = GaveWayError("It gave way.")
+
+
+def test_a_reply_that_gave_way_just_when_its_turn_ended_is_asked_for_again() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            model.replies[0].script.put_nowait(GAVE_WAY)
+            await model.asked(2)
+            first, second = model.replies
+            assert (second.prompt, second.options) == (first.prompt, ReplyOptions())
+            second.says("Hello.")
+            second.ends()
+            done = await client.sees("response.done")
+            assert done["response"]["status"] == "completed" and client.text() == "Hello."
+
+    run(main())
+
+
+def test_one_whose_first_words_were_shown_fails_and_says_nothing_twice() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            model.replies[0].says("Hello")
+            model.replies[0].script.put_nowait(GAVE_WAY)
+            done = await client.sees("response.done")
+            assert done["response"]["status"] == "failed" and client.text() == "Hello"
+            assert len(model.replies) == 1
+
+    run(main())
+
+
+def test_one_that_gave_way_in_the_pause_is_asked_for_when_the_turn_ends() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            await client.says(np.concatenate([loud(600), quiet(300)]))
+            model.replies[0].script.put_nowait(GAVE_WAY)
+            await asyncio.sleep(0.1)
+            assert client.types() == ["session.created", "input_audio_buffer.speech_started"]
+            await client.says(quiet(700))
+            model.replies[1].says("Hello.")
+            model.replies[1].ends()
+            assert (await client.sees("response.done"))["response"]["status"] == "completed"
+
+    run(main())
+
+
+def test_a_prompt_that_is_too_long_is_asked_again_without_the_oldest_turn() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            for _ in range(2):
+                await client.says(np.concatenate([loud(600), quiet(1000)]))
+                model.replies[-1].says("Hello.")
+                model.replies[-1].ends()
+                await client.sees("response.done", len(model.replies))
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            too_long = PromptTooLongError("too long", text_tokens=3000, audio_tokens=6000)
+            model.replies[2].script.put_nowait(too_long)
+            await model.asked(4)
+            before, after = (reply.prompt.messages for reply in model.replies[2:])
+            assert after == before[-len(after) :] and 0 < len(after) < len(before)
+            # Until nothing can go any more.
+            while len(model.replies[-1].prompt.messages) > 1:
+                count = len(model.replies)
+                model.replies[-1].script.put_nowait(too_long)
+                await model.asked(count + 1)
+            model.replies[-1].script.put_nowait(too_long)
+            done = await client.sees("response.done", 3)
+            assert done["response"]["status_details"]["error"]["message"] == "too long"
 
     run(main())

@@ -164,6 +164,16 @@ def test_it_tells_where_the_time_of_a_turn_went(ready: bool) -> None:
     }
 
 
+def test_a_reply_ahead_that_was_for_something_else_is_a_miss() -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    client.model_says(*REPLY[:2])
+    client.send("session.update", session={"type": "realtime", "instructions": "Be brief."})
+    client.stops()
+    assert latency(client.model_says(*REPLY))["speculation"] == "miss"
+
+
 def test_a_typed_turn_and_one_without_a_word_tell_less() -> None:
     client = Client()
     client.send("response.create")

@@ -18,7 +18,7 @@ import orjson
 
 from assistant import metrics
 from assistant.conversation import Prompt
-from assistant.engines.engine import ModelSession, Reply, ReplyOptions, TokenCount
+from assistant.engines.engine import ModelSession, Reply, ReplyOptions, Text, TokenCount
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError, ProtocolError
 from assistant.realtime.effects import (
     CancelReply,
@@ -225,8 +225,10 @@ class LiveSession:
 
         Raises EngineError.
         """
+        begun = False
         try:
             async for event in running.reply:
+                begun = begun or isinstance(event, Text)
                 await self._carry_out(self._session.generated(reply_id, event))
                 await self._delivered()
         except PromptTooLongError as error:
@@ -237,8 +239,9 @@ class LiveSession:
             running.prompt = shorter
             return False
         except GaveWayError:
-            # The turn may have ended meanwhile; else there will be a reply once it has.
-            if running.options.speculative:
+            # While it is ahead nobody knows of it, and its turn's end will ask anew. If the turn
+            # has ended just now, it is asked again, unless its first words have been shown.
+            if running.options.speculative or begun:
                 raise
             return False
         return True

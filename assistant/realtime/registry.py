@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,7 +20,7 @@ from assistant.realtime.settings import (
     SessionSettings,
 )
 from audio_io.segmenter import SpeechSegmenter
-from audio_io.vad import DetectorPool, VoiceActivityDetector
+from audio_io.vad import make_detector
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ class SessionRegistry:
     def __init__(self, engine: Engine, config: Config) -> None:
         self._engine = engine
         self._config = config
-        self._detectors = DetectorPool(config.turns.vad)
         self._sessions: dict[str, LiveSession] = {}
         self._taken = 0
 
@@ -70,14 +68,13 @@ class SessionRegistry:
             now_ms=now_ms,
         )
         with self._place():
-            async with self._detector() as detector:
-                segmenter = SpeechSegmenter(detector, session.hearing)
-                model = await self._engine.open_session()
-                async with live_session(
-                    session, model, segmenter, max_message_bytes=limits.max_message_bytes
-                ) as live:
-                    with self._listed(live):
-                        yield live
+            segmenter = SpeechSegmenter(make_detector(self._config.turns.vad), session.hearing)
+            model = await self._engine.open_session()
+            async with live_session(
+                session, model, segmenter, max_message_bytes=limits.max_message_bytes
+            ) as live:
+                with self._listed(live):
+                    yield live
 
     @contextmanager
     def _listed(self, live: LiveSession) -> Iterator[None]:
@@ -102,15 +99,6 @@ class SessionRegistry:
         finally:
             self._taken -= 1
             metrics.SESSIONS.dec()
-
-    @asynccontextmanager
-    async def _detector(self) -> AsyncIterator[VoiceActivityDetector]:
-        # In a thread, since creating one would hold up the other sessions.
-        detector = await asyncio.to_thread(self._detectors.acquire)
-        try:
-            yield detector
-        finally:
-            self._detectors.release(detector)
 
 
 def default_settings(config: Config) -> SessionSettings:

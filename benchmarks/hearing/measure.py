@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from audio_io.endpointer import TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ
-from audio_io.vad import DetectorPool, VadKind
+from audio_io.vad import VadKind, VoiceActivityDetector, make_detector
 from benchmarks.hearing.labels import sensitivity_ms
 from benchmarks.hearing.ours import cpu_ms_per_s, heard_turns, part_ends, probabilities, silence
+from benchmarks.hearing.packaged import PackagedSilero
 from benchmarks.hearing.recordings import Purpose, voices
 from benchmarks.hearing.rivals import RIVALS
 from benchmarks.hearing.scenes import Condition, Scene, conversations, monologues, noises
@@ -58,32 +61,26 @@ class Measured:
     more, without the second voice."""
     cuts: dict[VadKind, tuple[int, int]] = field(default_factory=dict)
     """Of long speech: how many are within a word, and how many there are."""
-    cpu_ms_per_s: dict[VadKind, tuple[float, float]] = field(default_factory=dict)
-    """In speech and in a quiet room."""
+    cpu_ms_per_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Per detector, in speech and in a quiet room."""
     label_shift_ms: tuple[float, float] = (0.0, 0.0)
     """95% of people's true onsets and ends move by less when the labels' edge moves by 6 dB."""
 
 
 def measure(purpose: Purpose, size: Size) -> Measured:
     """Takes three minutes for FULL on two cores."""
-    pools = {vad: DetectorPool(vad) for vad in VADS}
     measured = Measured(label_shift_ms=_label_shift_ms(purpose))
     for scene in conversations(purpose, size.turns):
-        _add_conversation(measured, scene, _said(scene, pools))
+        _add_conversation(measured, scene, _said(scene))
         _count(measured, scene)
     for scene in noises(purpose, size.sounds):
-        _add_sounds(measured, scene, _said(scene, pools))
+        _add_sounds(measured, scene, _said(scene))
         _count(measured, scene)
     for scene in monologues(purpose, size.monologue_s):
-        _add_monologue(measured, scene, _said(scene, pools))
+        _add_monologue(measured, scene, _said(scene))
         _count(measured, scene)
-    speech = next(monologues(purpose, size.cpu_s)).samples
-    for vad, pool in pools.items():
-        in_speech, in_silence = (
-            min(cpu_ms_per_s(samples, pool.acquire()) for _ in range(3))
-            for samples in (speech, silence(size.cpu_s))
-        )
-        measured.cpu_ms_per_s[vad] = in_speech, in_silence
+    for name, detector in _timed_detectors():
+        measured.cpu_ms_per_s[name] = _cost(purpose, size.cpu_s, detector)
     return measured
 
 
@@ -96,13 +93,28 @@ def hold_name(hold_ms: int) -> str:
     return f"{hold_ms} ms"
 
 
-def _said(scene: Scene, pools: dict[VadKind, DetectorPool]) -> dict[VadKind, list[float]]:
-    said = {}
-    for vad, pool in pools.items():
-        detector = pool.acquire()
-        said[vad] = probabilities(scene.samples, detector)
-        pool.release(detector)
-    return said
+def _timed_detectors() -> Iterator[tuple[str, Callable[[], VoiceActivityDetector]]]:
+    for vad in VADS:
+        yield vad, partial(make_detector, vad)
+    with suppress(ImportError):
+        PackagedSilero()
+        yield "silero by onnxruntime", PackagedSilero
+
+
+def _cost(
+    purpose: Purpose, duration_s: float, detector: Callable[[], VoiceActivityDetector]
+) -> tuple[float, float]:
+    """In speech and in a quiet room; the least of three runs, since others use the machine too."""
+    speech = next(monologues(purpose, duration_s)).samples
+    in_speech, in_silence = (
+        min(cpu_ms_per_s(samples, detector()) for _ in range(3))
+        for samples in (speech, silence(duration_s))
+    )
+    return in_speech, in_silence
+
+
+def _said(scene: Scene) -> dict[VadKind, list[float]]:
+    return {vad: probabilities(scene.samples, make_detector(vad)) for vad in VADS}
 
 
 def _count(measured: Measured, scene: Scene) -> None:

@@ -106,5 +106,5 @@ def _long_speech(measured: Measured) -> Iterator[str]:
 
 def _cost(measured: Measured) -> Iterator[str]:
     yield "CPU, ms of one core for each second of a stream, from samples to events:"
-    for vad, (in_speech, in_silence) in measured.cpu_ms_per_s.items():
-        yield f"  {vad:<10}speech {in_speech:.2f}   quiet room {in_silence:.2f}"
+    for name, (in_speech, in_silence) in measured.cpu_ms_per_s.items():
+        yield f"  {name:<24}speech {in_speech:.2f}   quiet room {in_silence:.2f}"

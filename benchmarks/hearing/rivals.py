@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import webrtcvad
 
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 from benchmarks.hearing.ours import CHUNK_SAMPLES
 from benchmarks.hearing.scoring import HeardTurn
 

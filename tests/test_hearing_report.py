@@ -14,6 +14,8 @@ SCORE = Score(turns=10, word_pauses=10, start_delays_ms=(100,), end_delays_ms=(7
 
 def measured(**changed):
     sums = Measured(streams=3, audio_s=120)
+    for name in (*VADS, *RIVALS):
+        sums.short_answers[name] = SCORE
     for name in (*VADS, *RIVALS, *map(hold_name, HOLDS_MS)):
         sums.audible[name] = SCORE
         for kind in SOUND_KINDS:

@@ -18,7 +18,15 @@ from benchmarks.hearing.ours import cpu_ms_per_s, heard_turns, part_ends, probab
 from benchmarks.hearing.packaged import PackagedSilero
 from benchmarks.hearing.recordings import Purpose, voices
 from benchmarks.hearing.rivals import RIVALS
-from benchmarks.hearing.scenes import Condition, Scene, conversations, monologues, noises
+from benchmarks.hearing.scenes import (
+    Condition,
+    Scene,
+    conversations,
+    is_audible,
+    monologues,
+    noises,
+    short_answers,
+)
 from benchmarks.hearing.scoring import Score, cuts_within_words, score
 
 VADS: tuple[VadKind, ...] = ("cascade", "silero", "webrtc")
@@ -33,14 +41,16 @@ class Size:
 
     turns: int
     """Per voice and condition."""
+    words: int
+    """The same, of turns that are one short word."""
     sounds: int
     """Of each kind."""
     monologue_s: float
     cpu_s: float
 
 
-FULL = Size(turns=6, sounds=60, monologue_s=270, cpu_s=120)
-QUICK = Size(turns=1, sounds=5, monologue_s=60, cpu_s=10)
+FULL = Size(turns=6, words=20, sounds=60, monologue_s=270, cpu_s=120)
+QUICK = Size(turns=1, words=1, sounds=5, monologue_s=60, cpu_s=10)
 
 
 @dataclass(slots=True)
@@ -59,6 +69,8 @@ class Measured:
     audible: dict[str, Score] = field(default_factory=lambda: defaultdict(Score))
     """Per detector, rival or, for `700 ms` and the like, fixed hold: conversations at 5 dB and
     more, without the second voice."""
+    short_answers: dict[str, Score] = field(default_factory=lambda: defaultdict(Score))
+    """Per detector or rival."""
     cuts: dict[VadKind, tuple[int, int]] = field(default_factory=dict)
     """Of long speech: how many are within a word, and how many there are."""
     cpu_ms_per_s: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -73,6 +85,10 @@ def measure(purpose: Purpose, size: Size) -> Measured:
     for scene in conversations(purpose, size.turns):
         _add_conversation(measured, scene, _said(scene))
         _count(measured, scene)
+    for scene in short_answers(purpose, size.words):
+        for name, result in _scores(scene, _said(scene)):
+            measured.short_answers[name] += result
+        _count(measured, scene)
     for scene in noises(purpose, size.sounds):
         _add_sounds(measured, scene, _said(scene))
         _count(measured, scene)
@@ -82,11 +98,6 @@ def measure(purpose: Purpose, size: Size) -> Measured:
     for name, detector in _timed_detectors():
         measured.cpu_ms_per_s[name] = _cost(purpose, size.cpu_s, detector)
     return measured
-
-
-def is_audible(condition: Condition) -> bool:
-    """Whether everybody should be understood: one voice, 5 dB over the noise."""
-    return condition.name != "far voice" and (condition.snr_db is None or condition.snr_db >= 5)
 
 
 def hold_name(hold_ms: int) -> str:

@@ -44,7 +44,9 @@ BEEPS = ("ascending-2tone", "beep", "beeperr", "descending-2tone")
 _LEVEL_DBFS = -23.0
 _MARGIN_SAMPLES = 60 * SAMPLES_PER_MS
 _EDGE_SAMPLES = 2 * CELL_SAMPLES
-_SHORTEST_S, _LONGEST_S = 0.7, 7.0
+_SENTENCE_S = 0.7, 7.0
+_WORD_S = 0.15, 0.7
+_WORD_FOLDERS = ("digits", "letters")
 _VAGUEST_LABEL_MS = 30
 """A recording whose noise hides where its speech begins or ends has no known truth."""
 _SHORTEST_HALF_SAMPLES = 300 * SAMPLES_PER_MS
@@ -74,6 +76,8 @@ class Voice:
     """What stands for itself."""
     halves: tuple[tuple[Clip, Clip], ...]
     """Sentences taken apart where they can be."""
+    words: tuple[Clip, ...] = ()
+    """Digits and letters: answers of one short word."""
 
     @property
     def person(self) -> str:
@@ -130,25 +134,28 @@ def taken_apart(clip: Clip) -> tuple[Clip, Clip] | None:
     )
 
 
-def _voice(name: str, is_human: bool, recordings: list[Float32Array]) -> Voice:
-    clips = [clip for samples in recordings if (clip := _clip(samples)) is not None]
+def _voice(
+    name: str, is_human: bool, recordings: list[Float32Array], words: list[Float32Array]
+) -> Voice:
+    clips = _clips(recordings, _SENTENCE_S)
     halves = [pair for clip in clips if (pair := taken_apart(clip)) is not None]
-    return Voice(name, is_human, tuple(clips), tuple(halves))
+    return Voice(name, is_human, clips, tuple(halves), _clips(words, _WORD_S))
 
 
-def _clip(samples: Float32Array) -> Clip | None:
-    """None unless it is one stretch of speech, of a usable length and with edges that are sure."""
-    match speech_spans(samples):
-        case [Span() as speech]:
-            return _cut_out(samples, speech) if _is_usable(samples, speech) else None
-        case _:
-            return None
+def _clips(recordings: list[Float32Array], duration_s: tuple[float, float]) -> tuple[Clip, ...]:
+    """Those that are one stretch of speech, of a usable length and with edges that are sure."""
+    clips = []
+    for samples in recordings:
+        match speech_spans(samples):
+            case [Span() as speech] if _is_usable(samples, speech, duration_s):
+                clips.append(_cut_out(samples, speech))
+    return tuple(clips)
 
 
-def _is_usable(samples: Float32Array, speech: Span) -> bool:
-    duration_s = (speech.end - speech.start) / SAMPLE_RATE_HZ
+def _is_usable(samples: Float32Array, speech: Span, duration_s: tuple[float, float]) -> bool:
+    shortest_s, longest_s = duration_s
     return (
-        _SHORTEST_S <= duration_s <= _LONGEST_S
+        shortest_s <= (speech.end - speech.start) / SAMPLE_RATE_HZ <= longest_s
         and speech.start >= _EDGE_SAMPLES
         and len(samples) - speech.end >= _EDGE_SAMPLES
         and max(sensitivity_ms(samples)) <= _VAGUEST_LABEL_MS
@@ -167,8 +174,14 @@ def _cut_out(samples: Float32Array, speech: Span) -> Clip:
 
 
 def _prompts(name: str, folder: str) -> Voice:
-    paths = sorted((_PROMPTS / folder).glob("*.g722"))
-    return _voice(name, True, [_decode(p) for p in _found(paths) if p.stem not in _NO_SPEECH])
+    paths = _found(sorted((_PROMPTS / folder).glob("*.g722")))
+    word_paths = [
+        path
+        for words in _WORD_FOLDERS
+        for path in _found(sorted((_PROMPTS / folder / words).glob("*.g722")))
+    ]
+    sentences = [_decode(path) for path in paths if path.stem not in _NO_SPEECH]
+    return _voice(name, True, sentences, [*map(_decode, word_paths)])
 
 
 def _phrases(name: str) -> Voice:
@@ -189,7 +202,7 @@ def _synthetic(language: str, purpose: Purpose) -> Voice:
         _spoken(f"{language}{timbre[index % 2]}", sentence)
         for index, sentence in enumerate(sentences)
     ]
-    return _voice(f"espeak {language}", False, spoken)
+    return _voice(f"espeak {language}", False, spoken, [])
 
 
 def _spoken(voice: str, sentence: str) -> Float32Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,22 +18,25 @@ _DELAYS = "start p50  p95    end p50  p95"
 
 
 def report(measured: Measured) -> str:
-    """Some 75 lines of up to 145 columns."""
+    """Some 85 lines of up to 145 columns."""
     return "\n".join(
         [
             *_head(measured),
             "",
             f"At 5 dB and more; turns end after {hold_name(DEFAULT.silence_duration_ms)}:",
-            *_table([*VADS], measured),
+            *_table([*VADS], measured.audible),
             "",
             f"{DEFAULT_VAD}, by how long it waits for the turn to end:",
-            *_table([hold_name(hold_ms) for hold_ms in HOLDS_MS], measured),
+            *_table([hold_name(hold_ms) for hold_ms in HOLDS_MS], measured.audible),
             "",
             "Rivals' published settings, without the turn-end models that some add:",
-            *_table([*RIVALS], measured),
+            *_table([*RIVALS], measured.audible),
             "",
             f"{DEFAULT_VAD}, {hold_name(DEFAULT.silence_duration_ms)}, by condition:",
             *_conditions(measured),
+            "",
+            "Turns of one short word, of 150 to 700 ms, at 5 dB and more:",
+            *_table([*VADS, *RIVALS], measured.short_answers),
             "",
             "Turns started by sounds that are no speech:",
             *_sounds(measured),
@@ -62,10 +65,10 @@ def _head(measured: Measured) -> Iterator[str]:
     yield "Delays in ms: start from the true onset to the decision, end from the true end to it."
 
 
-def _table(names: Sequence[str], measured: Measured) -> Iterator[str]:
+def _table(names: Sequence[str], scores: Mapping[str, Score]) -> Iterator[str]:
     yield f"  {'':<36}{_TURNS}  {_PAUSES}  {_DELAYS}"
     for name in names:
-        yield f"  {name:<36}{_row(measured.audible[name])}"
+        yield f"  {name:<36}{_row(scores[name])}"
 
 
 def _conditions(measured: Measured) -> Iterator[str]:

@@ -83,6 +83,13 @@ CONDITIONS = (
     *(Condition(name, snr_db) for name in (*_NOISES, "babble") for snr_db in _SNRS_DB),
     Condition("far voice"),
 )
+
+
+def is_audible(condition: Condition) -> bool:
+    """Whether everybody should be understood: one voice, 5 dB over the noise."""
+    return condition.name != "far voice" and (condition.snr_db is None or condition.snr_db >= 5)
+
+
 SOUND_KINDS = (*SOUNDS, "beep")
 _FAR_DB = -20.0
 
@@ -98,6 +105,22 @@ def conversations(purpose: Purpose, turns: int) -> Iterator[Scene]:
             rng = np.random.default_rng([_SEEDS[purpose], 0, index, number])
             others = [v for v in everybody if v.person != voice.person and v.sentences]
             yield _conversation(condition, voice, others, turns, rng, pauses)
+
+
+def short_answers(purpose: Purpose, words: int) -> Iterator[Scene]:
+    """People who say one short word in each turn: all that is to be understood of conditions."""
+    everybody = voices(purpose)
+    for index, condition in enumerate(filter(is_audible, CONDITIONS)):
+        for number, voice in enumerate(voice for voice in everybody if voice.words):
+            rng = np.random.default_rng([_SEEDS[purpose], 3, index, number])
+            others = [v for v in everybody if v.person != voice.person and v.sentences]
+            canvas, truth = _Canvas(), []
+            for _ in range(words):
+                canvas.skip(rng.uniform(*_GAP_S))
+                truth.append(Turn(Span(*canvas.say(_one_of(voice.words, rng))), ()))
+            canvas.skip(3)
+            samples = _disturbed(canvas.samples, condition, others, rng)
+            yield Scene(condition, voice.name, samples, turns=tuple(truth))
 
 
 def noises(purpose: Purpose, count: int) -> Iterator[Scene]:

@@ -27,7 +27,7 @@ NULL_SINK = ("module-null-sink", "sink_name=room", "rate=48000", "channels=1")
 PACKAGES = "pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins"
 ALSA_CONFIG = """
 </usr/share/alsa/alsa.conf>
-pcm.!default { type pulse device "room.monitor" }
+pcm.!default { type pulse }
 """
 
 
@@ -36,6 +36,7 @@ class VirtualMicrophone:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._sink = "room"
         self.comes_back()
 
     async def hears(self, samples: Int16Array) -> None:
@@ -45,7 +46,7 @@ class VirtualMicrophone:
         """
         player = await asyncio.create_subprocess_exec(
             "pacat",
-            "--device=room",
+            f"--device={self._sink}",
             "--format=s16le",
             f"--rate={SAMPLE_RATE_HZ}",
             "--channels=1",
@@ -75,6 +76,12 @@ class VirtualMicrophone:
     def is_plugged_in(self) -> None:
         """The microphone is there again."""
         _pactl("load-module", *NULL_SINK)
+
+    def is_exchanged(self) -> None:
+        """Another microphone becomes the default; who records the default is moved to it."""
+        self._sink = "other"
+        _pactl("load-module", "module-null-sink", f"sink_name={self._sink}")
+        _pactl("set-default-source", f"{self._sink}.monitor")
 
 
 @contextmanager
@@ -120,8 +127,8 @@ def _start_sound_server(home: Path) -> int:
     return os.pidfd_open(int((home / "pulse" / "pid").read_text()))
 
 
-def _pactl(*command: str) -> None:
-    subprocess.run(["pactl", *command], check=True, stdout=subprocess.DEVNULL)
+def _pactl(*command: str) -> str:
+    return subprocess.run(["pactl", *command], check=True, capture_output=True, text=True).stdout
 
 
 def _look_again_for_devices() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -46,18 +46,27 @@ def likeness(heard: Int16Array, said: Int16Array) -> float:
     return float(match[start] / np.linalg.norm(part) / np.linalg.norm(said.astype(float)))
 
 
+async def said_in(
+    room: VirtualMicrophone, audio: AsyncIterator[tuple[Int16Array, int]], said: Int16Array
+) -> Int16Array:
+    """What is recorded while `said` is said."""
+    speaking = asyncio.create_task(room.hears(join(said, silence(500))))
+    heard = silence(0)
+    while not speaking.done() or len(heard) < len(said):
+        samples, rate_hz = await anext(audio)
+        assert rate_hz == SAMPLE_RATE_HZ
+        heard = join(heard, samples)
+    await speaking
+    return heard
+
+
 @pytest.mark.slow
 async def test_what_is_said_in_the_room_is_recorded() -> None:
     said = prompt("hello-world")
     with virtual_microphone() as room, open_microphone(find_device()) as opened:
         audio = opened.audio()
         await anext(audio)
-        await room.hears(join(said, silence(500)))
-        heard = silence(0)
-        while len(heard) < len(said) + SAMPLE_RATE_HZ // 4:
-            samples, rate_hz = await anext(audio)
-            assert rate_hz == SAMPLE_RATE_HZ
-            heard = join(heard, samples)
+        heard = await said_in(room, audio, said)
         assert opened.lost_ms == 0
     assert likeness(heard, said) > 0.95
 
@@ -95,12 +104,7 @@ async def test_what_goes_and_comes_back_is_recorded_again(
         assert opened.lost_ms > 500
         # Silence has kept the time: what is heard now has its place by the clock.
         assert n_samples / SAMPLE_RATE_HZ == pytest.approx(now() - started_s, abs=0.5)
-        speaking = asyncio.create_task(room.hears(join(said, silence(500))))
-        heard = silence(0)
-        while not speaking.done() or len(heard) < len(said):
-            samples, _ = await anext(audio)
-            heard = join(heard, samples)
-        await speaking
+        heard = await said_in(room, audio, said)
     assert likeness(heard, said) > 0.95
 
 
@@ -115,12 +119,7 @@ async def test_another_device_chosen_while_recording_is_heard() -> None:
         while opened.notice is None or "again" not in opened.notice:
             await anext(audio)
         assert opened.lost_ms > 0
-        speaking = asyncio.create_task(room.hears(join(said, silence(500))))
-        heard = silence(0)
-        while not speaking.done() or len(heard) < len(said):
-            samples, _ = await anext(audio)
-            heard = join(heard, samples)
-        await speaking
+        heard = await said_in(room, audio, said)
     assert likeness(heard, said) > 0.95
 
 

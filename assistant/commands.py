@@ -194,6 +194,48 @@ def selftest(
         asyncio.run(_loading(settings, testing))
 
 
+@app.command("eval")
+def evaluate(
+    manifest: Annotated[
+        Path, typer.Argument(help="JSONL with audio, reference and, if not by --prompt, prompt.")
+    ],
+    task: Annotated[
+        str, typer.Option(help="asr, translation, classification or qa: how answers are scored.")
+    ],
+    language: Annotated[str, typer.Option(help="Of the answers, such as en, zh or fr.")] = "en",
+    prompt: Annotated[str | None, typer.Option(help="For items that bring none.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Where answers are kept, and a run that ended early is taken up again."),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Items answered at the same time.")] = 8,
+    config: ConfigOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Score a model on recordings whose right answers are known."""
+    _log(logging.WARNING)
+    with _errors_told(), _signals_interrupt():
+        try:
+            from assistant.evaluation.report import run_evaluation
+        except ImportError as error:
+            raise ConfigError(
+                f"What scores answers is not installed ({error.name}): pip install -e '.[eval]'"
+            ) from error
+        # Published figures are of what a model holds for most likely.
+        settings = _load(config, engine, model, transformers={"temperature": 0})
+        evaluating = run_evaluation(
+            make_engine(settings.model),
+            manifest,
+            results or manifest.with_suffix(".results.jsonl"),
+            task=task,
+            language=language,
+            prompt=prompt,
+            at_once=at_once,
+        )
+        asyncio.run(_loading(settings, evaluating))
+
+
 def _log(level: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("assistant").setLevel(level)
@@ -260,9 +302,11 @@ def _load(
     engine: str | None,
     model: str | None,
     server: dict[str, Any] | None = None,
+    transformers: dict[str, Any] | None = None,
 ) -> Config:
     """The settings of the file with those of the command line over them. Raises ConfigError."""
-    return Config.load(config, {"server": server or {}, "model": _given(engine=engine, name=model)})
+    chosen = _given(engine=engine, name=model, transformers=transformers)
+    return Config.load(config, {"server": server or {}, "model": chosen})
 
 
 def _given(**options: Any) -> dict[str, Any]:

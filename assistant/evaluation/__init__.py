@@ -1,0 +1,1 @@
+"""How well does a model do on recordings whose right answers are known?"""

@@ -1,0 +1,82 @@
+"""What to evaluate: a JSONL file with an audio file, a prompt and the right answer in each line.
+
+    {"audio": "1089-134686-0000.flac", "reference": "he hoped there would be stew for dinner"}
+
+`audio` is a path, from the manifest's folder on; `reference` one right answer, or a list of them;
+`prompt` what to ask, where it isn't the same for all; `source` names the part of the set, which
+gets a score of its own. `gt` is taken for `reference`, as in Qwen2-Audio's evaluation files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from assistant.errors import ConfigError
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One recording, and what is asked about it."""
+
+    line: int
+    """Of the manifest, from 1 on."""
+    audio: Path
+    prompt: str
+    references: tuple[str, ...]
+    """Right answers, at least one."""
+    source: str
+    """The part of the set; empty where none is named."""
+
+
+class _Line(BaseModel):
+    # Evaluation sets carry fields of their own.
+    model_config = ConfigDict(extra="ignore")
+
+    audio: _Text
+    reference: _Text | Annotated[list[_Text], Field(min_length=1)] = Field(
+        validation_alias=AliasChoices("reference", "gt")
+    )
+    prompt: _Text | None = None
+    source: str = ""
+
+
+def read_manifest(path: Path, prompt: str | None) -> list[Item]:
+    """The items of a manifest; `prompt` is for those without one.
+
+    Raises ConfigError with the line, OSError.
+    """
+    items = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}.") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            items.append(_item(line, number, path, prompt))
+    if not items:
+        raise ConfigError(f"{path} holds nothing to evaluate.")
+    return items
+
+
+def _item(line: str, number: int, path: Path, prompt: str | None) -> Item:
+    try:
+        fields = _Line.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][:1]))
+        raise ConfigError(
+            f"{path}, line {number}: {where + ': ' if where else ''}{first['msg']}."
+        ) from error
+    asked = fields.prompt or prompt
+    if asked is None:
+        raise ConfigError(
+            f"{path}, line {number}: there is no prompt; give one for all by --prompt."
+        )
+    references = fields.reference if isinstance(fields.reference, list) else [fields.reference]
+    return Item(number, path.parent / fields.audio, asked, tuple(references), fields.source)

@@ -1,0 +1,77 @@
+"""What came of each item, kept in a JSONL file as it comes, so that a run can be taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from assistant.errors import ConfigError
+from assistant.evaluation.manifest import Item
+
+
+class Result(BaseModel):
+    """One line of the file: what was asked of whom, and the answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    line: int
+    audio: str
+    prompt: str
+    references: tuple[str, ...]
+    source: str
+    model: str
+    answer: str
+    complete: bool
+    """False where the answer was cut off at the length limit."""
+    input_tokens: int
+    output_tokens: int
+    total_ms: float
+
+
+class ResultsFile:
+    """The file, to be appended to."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError where the file is another kind of file."""
+        self._path = path
+        self._answers = {_key(result): result for result in _read(path)}
+
+    def __enter__(self) -> Self:
+        """Raises OSError."""
+        self._file = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, result: Result) -> None:
+        """Keep it, whatever comes next."""
+        self._file.write(result.model_dump_json() + "\n")
+        self._file.flush()
+
+    def answer_to(self, item: Item, model: str) -> Result | None:
+        """What `model` said to `item` as it stands in the manifest now."""
+        return self._answers.get((model, str(item.audio), item.prompt, item.references))
+
+
+def _key(result: Result) -> tuple[str, str, str, tuple[str, ...]]:
+    return result.model, result.audio, result.prompt, result.references
+
+
+def _read(path: Path) -> list[Result]:
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole, _, torn = text.rpartition("\n")
+    try:
+        results = [Result.model_validate_json(line) for line in whole.splitlines()]
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path} doesn't hold the results of an evaluation; name another file by --results."
+        ) from error
+    if torn:
+        # Written when the machine went down; that item is asked again.
+        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    return results

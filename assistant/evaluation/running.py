@@ -1,0 +1,98 @@
+"""Asks a model about every item of a manifest, several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from assistant.conversation import AudioPart, Message, Prompt, TextPart
+from assistant.engines.engine import Engine, Finished, ReplyOptions, Text
+from assistant.errors import EngineError
+from assistant.evaluation.manifest import Item
+from assistant.evaluation.results import Result, ResultsFile
+from assistant.tasks import task_group
+from audio_io.errors import AudioError
+from audio_io.files import read_audio
+
+MAX_OUTPUT_TOKENS = 256
+"""As in Qwen2-Audio's published evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that has no answer; it is asked again when the run is taken up."""
+
+    item: Item
+    reason: str
+
+
+async def evaluate(
+    engine: Engine,
+    items: Sequence[Item],
+    file: ResultsFile,
+    *,
+    at_once: int,
+    on_done: Callable[[], None],
+) -> tuple[list[Result], list[Failure]]:
+    """Starts `engine`, asks what `file` doesn't answer yet, and closes it.
+
+    `on_done` is called for each item. Returns the results of all items, and what failed. Raises
+    EngineError where the engine can't be started.
+    """
+    failures: list[Failure] = []
+    try:
+        await engine.start()
+        model = engine.info.model
+        results = {item.line: file.answer_to(item, model) for item in items}
+        unanswered = [item for item in items if results[item.line] is None]
+        for _ in range(len(items) - len(unanswered)):
+            on_done()
+        waiting = iter(unanswered)
+
+        async def ask_in_turn() -> None:
+            for item in waiting:
+                try:
+                    result = await _asked(engine, item)
+                    file.add(result)
+                    results[item.line] = result
+                except (EngineError, AudioError, OSError) as error:
+                    failures.append(Failure(item, str(error)))
+                on_done()
+
+        async with task_group() as group:
+            for number in range(at_once):
+                group.create_task(ask_in_turn(), name=f"evaluation {number}")
+        return [result for result in results.values() if result], failures
+    finally:
+        await engine.close()
+
+
+async def _asked(engine: Engine, item: Item) -> Result:
+    """Raises EngineError, AudioError, OSError."""
+    audio = AudioPart.of(await asyncio.to_thread(read_audio, item.audio))
+    prompt = Prompt((Message("question", "user", (audio, TextPart(item.prompt))),))
+    texts: list[str] = []
+    session = await engine.open_session()
+    try:
+        async for event in session.reply(prompt, ReplyOptions(MAX_OUTPUT_TOKENS)):
+            match event:
+                case Text():
+                    texts.append(event.text)
+                case Finished():
+                    return Result(
+                        line=item.line,
+                        audio=str(item.audio),
+                        prompt=item.prompt,
+                        references=item.references,
+                        source=item.source,
+                        model=engine.info.model,
+                        answer="".join(texts).strip(),
+                        complete=event.reason == "stop",
+                        input_tokens=event.usage.input.total,
+                        output_tokens=event.usage.output_tokens,
+                        total_ms=event.timings.total_ms,
+                    )
+        raise EngineError("The reply broke off.")
+    finally:
+        await session.close()

@@ -1,0 +1,209 @@
+"""Scoring a model on recordings with known transcripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.conversation import AudioPart, Prompt, TextPart
+from assistant.engines.engine import ReplyOptions
+from assistant.errors import ConfigError, EngineError
+from assistant.evaluation.manifest import read_manifest
+from assistant.evaluation.report import run_evaluation
+from assistant.evaluation.scoring import Answer, Task, normalised, score
+from tests.answering_engine import AnsweringModel
+from tests.scripted_engine import ScriptedReply
+from tests.speech import prompt, transcript, write_wav
+
+SAID = ("vm-goodbye", "hello-world", "demo-nomatch")
+
+
+class Listener(AnsweringModel):
+    """Knows some recordings by heart, and fails with all others."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        super().__init__()
+        self._known = {AudioPart.of(prompt(name)).digest: text for name, text in known.items()}
+        self.asked: list[str] = []
+
+    def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:
+        audio, question = prompt.messages[-1].parts
+        assert isinstance(audio, AudioPart) and isinstance(question, TextPart)
+        self.asked.append(question.text)
+        text = self._known.get(audio.digest)
+        self._scripts = [[EngineError("out of memory") if text is None else text]]
+        return super().reply(prompt, options, side=side)
+
+
+def manifest(folder: Path, **fields: Any) -> Path:
+    """Of the recordings in `SAID`, as wav files beside it."""
+    lines = []
+    for name in SAID:
+        write_wav(folder / f"{name}.wav", prompt(name))
+        line = {"audio": f"{name}.wav", "reference": transcript(name)}
+        lines.append(json.dumps(line | fields))
+    path = folder / "said.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+async def run(folder: Path, engine: Listener, at_once: int = 2, task: str = "asr") -> None:
+    await run_evaluation(
+        engine,
+        folder / "said.jsonl",
+        folder / "results.jsonl",
+        task=task,
+        language="en",
+        prompt="Write it down.",
+        at_once=at_once,
+    )
+
+
+async def test_what_was_said_against_the_transcripts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest(tmp_path)
+    known = {name: transcript(name) for name in SAID}
+    words = sum(len(normalised(text, "en").split()) for text in known.values())
+    # What differs in case and punctuation is right; one word is left out.
+    known["vm-goodbye"] = known["vm-goodbye"].upper() + "!"
+    known["demo-nomatch"] = known["demo-nomatch"].rsplit(" ", 1)[0]
+    engine = Listener(known)
+    await run(tmp_path, engine)
+    assert engine.asked == ["Write it down."] * 3
+    expected = (
+        f"3 items, word error rate, % {100 / words:.2f} (0 substituted, 1 left out, 0 put in, "
+        f"{words - 1} right)\n"
+    )
+    assert capsys.readouterr().out == expected
+
+
+async def test_a_run_is_taken_up_where_it_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest(tmp_path)
+    with pytest.raises(EngineError, match="1 of 3 items have no answer"):
+        await run(tmp_path, Listener({name: transcript(name) for name in SAID[:2]}))
+    seen = capsys.readouterr()
+    assert "2 items, word error rate, % 0.00" in seen.out
+    assert "line 3: out of memory" in seen.err
+    results = tmp_path / "results.jsonl"
+    # As where the machine went down in the midst of a line.
+    results.write_text(results.read_text() + '{"line": 3, "aud')
+    engine = Listener({name: transcript(name) for name in SAID})
+    await run(tmp_path, engine)
+    assert len(engine.asked) == 1
+    assert "3 items, word error rate, % 0.00" in capsys.readouterr().out
+    assert len(results.read_text().splitlines()) == 3
+
+
+async def test_another_prompt_is_another_question(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    await run(tmp_path, Listener(dict.fromkeys(SAID, "")))
+    manifest(tmp_path, prompt="What is said?")
+    engine = Listener(dict.fromkeys(SAID, ""))
+    await run(tmp_path, engine)
+    assert engine.asked == ["What is said?"] * 3
+
+
+async def test_each_source_has_a_score_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, source="clean")
+    write_wav(tmp_path / "other.wav", prompt("vm-goodbye"))
+    other = {"audio": "other.wav", "gt": ["hello", "Goodbye."], "source": "other"}
+    path.write_text(path.read_text() + "\n" + json.dumps(other) + "\n")
+    await run(tmp_path, Listener(dict.fromkeys(SAID, "It said: goodbye, twice.")), task="qa")
+    assert capsys.readouterr().out == (
+        "clean: 3 items, accuracy, % 33.33 (1 of 3)\nother: 1 items, accuracy, % 100.00 (1 of 1)\n"
+    )
+
+
+async def test_a_recording_that_cannot_be_read_fails_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest(tmp_path)
+    (tmp_path / "vm-goodbye.wav").write_bytes(b"no sound")
+    with pytest.raises(EngineError, match="1 of 3"):
+        await run(tmp_path, Listener({name: transcript(name) for name in SAID}))
+    seen = capsys.readouterr()
+    assert "2 items" in seen.out and "vm-goodbye.wav" in seen.err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "holds nothing to evaluate"),
+        ("{}", "line 1: audio: Field required"),
+        ('\n{"audio": "a.wav", "prompt": "What?"}', "line 2: reference: Field required"),
+        ('{"audio": "a.wav", "reference": []}', "line 1: reference"),
+        ('{"audio": "a.wav", "reference": " "}', "line 1: reference"),
+        ("audio: a.wav", "line 1: Invalid JSON"),
+        ('{"audio": "a.wav", "reference": "b"}', "line 1: there is no prompt; give one for all"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        read_manifest(path, prompt=None)
+
+
+async def test_results_are_not_written_into_just_any_file(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    (tmp_path / "results.jsonl").write_text("my diary\n")
+    with pytest.raises(ConfigError, match="name another file by --results"):
+        await run(tmp_path, Listener({}))
+    assert (tmp_path / "results.jsonl").read_text() == "my diary\n"
+
+
+async def test_a_task_that_there_is_not(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    with pytest.raises(ConfigError, match="asr, translation, classification, qa"):
+        await run(tmp_path, Listener({}), task="karaoke")
+
+
+WORDS = st.lists(st.sampled_from(["one", "two", "red", "blue"]), min_size=1, max_size=8)
+
+
+@given(pairs=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
+def test_the_word_error_rate_is_edits_over_words(pairs: list[tuple[list[str], list[str]]]) -> None:
+    answers = [Answer(" ".join(said), (" ".join(right),)) for said, right in pairs]
+    # In a language in which numbers stay words.
+    rate = score("asr", answers, "fr").percent
+    edits = sum(distance(said, right) for said, right in pairs)
+    assert rate == pytest.approx(100 * edits / sum(len(right) for _, right in pairs))
+
+
+def distance(a: list[str], b: list[str]) -> int:
+    """Levenshtein's, as it is defined."""
+    if not a or not b:
+        return len(a) + len(b)
+    if a[0] == b[0]:
+        return distance(a[1:], b[1:])
+    return 1 + min(distance(a[1:], b), distance(a, b[1:]), distance(a[1:], b[1:]))
+
+
+@pytest.mark.parametrize(
+    ("task", "language", "text", "references", "percent"),
+    [
+        ("asr", "en", "Mr. Smith, in colour", ("mister smith in color",), 0),
+        ("asr", "zh", "你好世间。", ("你好,世界!",), 25),
+        ("classification", "en", " Laughter.\n", ("laughter",), 100),
+        ("classification", "en", "It is laughter", ("laughter",), 0),
+        ("qa", "en", "It is laughter, I think.", ("a sneeze", "laughter"), 100),
+        ("qa", "en", "It is slaughter.", ("laughter",), 0),
+        ("translation", "de", "Die Katze ist hier", ("Die Katze ist hier",), 100),
+        ("translation", "zh", "猫在这里。", ("狗在这里。", "猫在这里。"), 100),
+    ],
+)
+def test_measures(
+    task: Task, language: str, text: str, references: tuple[str, ...], percent: float
+) -> None:
+    assert score(task, [Answer(text, references)], language).percent == pytest.approx(percent)

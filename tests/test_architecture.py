@@ -21,6 +21,7 @@ PURE = [
     "assistant/turns.py",
     "assistant/view.py",
     "assistant/wrapping.py",
+    "assistant/realtime/dialogue.py",
     "assistant/realtime/effects.py",
     "assistant/realtime/events.py",
     "assistant/realtime/history.py",

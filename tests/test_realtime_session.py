@@ -115,7 +115,7 @@ class Client:
         return [*self.starts_to_speak(start), *self.pauses(), *self.stops()]
 
     def model_says(self, *events: Any) -> list[Effect]:
-        reply_id = self.session._responder.id
+        reply_id = self.session._dialogue._responder.id
         assert reply_id is not None
         return [effect for e in events for effect in self.session.generated(reply_id, e)]
 
@@ -362,7 +362,7 @@ def test_a_reply_that_fails_while_it_is_held() -> None:
     client.model_says(*REPLY[:2])
     client.starts_to_speak(40_000)
     client.model_says(REPLY[2])
-    reply_id = client.session._responder.id
+    reply_id = client.session._dialogue._responder.id
     assert reply_id is not None
     *_, done = sent(client.session.failed(reply_id, "out of memory"))
     assert done["response"]["status"] == "failed"
@@ -578,7 +578,7 @@ def test_a_failed_reply_says_why_and_the_session_goes_on() -> None:
     client = Client()
     client.speaks()
     client.model_says(*REPLY[:2])
-    reply_id = client.session._responder.id
+    reply_id = client.session._dialogue._responder.id
     assert reply_id is not None
     *_, done = sent(client.session.failed(reply_id, "out of memory"))
     assert done["response"]["status"] == "failed"

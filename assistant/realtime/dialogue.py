@@ -1,0 +1,299 @@
+"""What is said and what is answered: turns, replies, and the conversation they make. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, assert_never
+
+from assistant.conversation import Conversation, Message, Prompt
+from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount, Usage
+from assistant.errors import ProtocolError
+from assistant.realtime.effects import ClearHearing, Effect, Prefill, Send
+from assistant.realtime.events import ResponseParams
+from assistant.realtime.history import History
+from assistant.realtime.latency import Speculation, TurnEnd
+from assistant.realtime.open_turn import OpenTurn
+from assistant.realtime.responder import Responder
+from assistant.realtime.response import Event
+from assistant.realtime.settings import SessionSettings
+from assistant.turns import TurnAction, TurnRules, TurnTaker
+from audio_io.pcm import SAMPLE_RATE_HZ
+from audio_io.segmenter import (
+    PartEnded,
+    PauseBegan,
+    SpeechConfirmed,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    Utterance,
+)
+
+# Of the model's context: what is left is for the next turn, 750 tokens where it lasts 30 s, and its
+# reply. The hosted API drops to 0.8 by default; lower is more seldom.
+FULL, RETAINED = 0.75, 0.5
+_NOTHING_SPECIAL = ResponseParams()
+
+Speech = SpeechStarted | SpeechConfirmed | PartEnded | PauseBegan | SpeechResumed | SpeechStopped
+
+
+class Dialogue:
+    """Lets the person and the model take turns, and keeps what both have said."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        settings: SessionSettings,
+        rules: TurnRules,
+        *,
+        context_tokens: int,
+        session_id: str,
+        send: Callable[[Event], Send],
+        new_id: Callable[[str], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`context_tokens`: most that the model takes, prompt and reply together; `rules`: for
+        what the settings leave open; `send` makes an effect of a server event; `now_ms`: see
+        `Responder`.
+        """
+        self._conversation = conversation
+        self._context_tokens = context_tokens
+        self._send_event = send
+        self._responder = Responder(
+            conversation,
+            conversation_id=new_id("conv"),
+            new_id=new_id,
+            send=send,
+            now_ms=now_ms,
+        )
+        self._history = History(conversation, session_id=session_id, send=send)
+        self._turns = TurnTaker(rules)
+        self._turn = OpenTurn(new_id)
+        self._settings = settings
+        self._follow_rules()
+
+    # What is heard.
+
+    @property
+    def nothing_heard(self) -> bool:
+        """Whether none of the open turn's audio has been handed over yet."""
+        return self._turn.is_empty
+
+    def heard(self, event: Speech) -> list[Effect]:
+        """The person speaks, pauses, goes on or is done."""
+        match event:
+            case SpeechStarted():
+                self._turn.start_sample = event.start_sample
+                return self._act(self._turns.speech_started())
+            case SpeechConfirmed():
+                return self._act(self._turns.speech_confirmed())
+            case PartEnded():
+                self._turn.add(event.utterance)
+                busy = self._responder.id is not None
+                return [] if busy else [Prefill(self._prompt(self._turn.message()))]
+            case PauseBegan():
+                return self._act(self._turns.pause_began(), pause=event.utterance)
+            case SpeechResumed():
+                return self._act(self._turns.speech_resumed())
+            case SpeechStopped() if self._turns.in_doubt:
+                self._turn.start_over()
+                return self._act(self._turns.speech_dismissed())
+            case SpeechStopped():
+                end_sample = event.decided_at_sample
+                if event.utterance is not None:
+                    end_sample = event.utterance.end_sample
+                stopped = self._send(
+                    "input_audio_buffer.speech_stopped",
+                    audio_end_ms=_ms(end_sample),
+                    item_id=self._turn.id,
+                )
+                committed = self._commit_turn(event.utterance)
+                as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
+                actions = self._turns.speech_stopped(as_guessed=as_guessed)
+                end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
+                return [stopped, *committed, *self._act(actions, end=end)]
+            case _:
+                assert_never(event)
+
+    def committed(self, last: Utterance | None) -> list[Effect]:
+        """The client takes the turn, with `last` as its newest part, to be an item."""
+        return [*self.taken(), *self._commit_turn(last)]
+
+    def taken(self) -> list[Effect]:
+        """The client takes what was heard, be it nothing."""
+        return self._act(self._turns.input_taken())
+
+    def cleared(self) -> list[Effect]:
+        """The client forgets what was heard."""
+        self._turn.start_over()
+        return [ClearHearing(), *self.taken()]
+
+    # What the client asks for.
+
+    def follow(self, settings: SessionSettings) -> list[Effect]:
+        """The client has changed the settings."""
+        detected = self._settings.turn_detection is not None
+        self._settings = settings
+        self._follow_rules()
+        if settings.turn_detection is None:
+            return self.taken()
+        if not detected:
+            # What was heard without turn detection, and not committed, belongs to no turn.
+            self._turn.start_over()
+        return []
+
+    def create_item(self, message: Message, *, after: str | None) -> list[Effect]:
+        """Put `message` where History.create says. Raises ProtocolError."""
+        if message.id in self._conversation or self._turn.owns(message.id):
+            raise ProtocolError(
+                f"Error adding item: an item with the id {message.id!r} already exists.",
+                code="item_create_duplicate_item_id",
+                param="item.id",
+            )
+        return self._history.create(message, after=after)
+
+    def answer(self, asked: ResponseParams) -> list[Effect]:
+        """Start a reply, as asked. Raises ProtocolError while there is one."""
+        if self._turns.replying:
+            raise ProtocolError(
+                "Conversation already has an active response in progress: "
+                f"{self._responder.id}. Wait until the response is finished before "
+                "creating a new one.",
+                code="conversation_already_has_active_response",
+            )
+        return self._act(self._turns.requested(), asked=asked)
+
+    def cancel(self, response_id: str | None) -> list[Effect]:
+        """Stop the reply with that id, or any. Raises ProtocolError where there is none."""
+        if not self._turns.replying or response_id not in (None, self._responder.id):
+            raise ProtocolError(
+                "Cancellation failed: no active response found"
+                + (f" with the id {response_id!r}." if response_id else "."),
+                code="response_cancel_not_active",
+            )
+        return self._act(self._turns.cancelled(), reason="client_cancelled")
+
+    # What the model says.
+
+    def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
+        """The next event of a reply; what a cancelled one still says is ignored."""
+        if reply_id != self._responder.id:
+            return []
+        return [*self._responder.generated(event), *self._settled()]
+
+    def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
+        """See `RealtimeSession.too_long`."""
+        if reply_id != self._responder.id:
+            return None
+        before = {message.id for message in self._conversation.messages}
+        used = Usage(taken, TokenCount(), output_tokens=0)
+        if not self._history.shorten(used, int(self._context_tokens * RETAINED)):
+            return None
+        left = {message.id for message in self._conversation.messages}
+        return self._responder.shortened(before - left)
+
+    def failed(self, reply_id: str, reason: str) -> list[Effect]:
+        """The model couldn't make the reply."""
+        if reply_id != self._responder.id:
+            return []
+        return [*self._responder.failed(reason), *self._settled()]
+
+    # Decisions into effects.
+
+    def _follow_rules(self) -> None:
+        if (vad := self._settings.turn_detection) is not None:
+            rules = self._turns.rules
+            rules.create_response = vad.create_response
+            rules.interrupt_response = vad.interrupt_response
+
+    def _commit_turn(self, last: Utterance | None) -> list[Effect]:
+        """The turn, with `last` as its newest part, becomes a message of the conversation."""
+        message = self._turn.message(last)
+        self._turn.start_over()
+        return self._history.commit(message)
+
+    def _act(
+        self,
+        actions: list[TurnAction],
+        *,
+        pause: Utterance | None = None,
+        end: TurnEnd | None = None,
+        asked: ResponseParams = _NOTHING_SPECIAL,
+        reason: str = "turn_detected",
+    ) -> list[Effect]:
+        """Turn decisions into effects.
+
+        `pause`: the last part of the turn that a reply ahead is for; `end`: of the turn that is
+        answered, where it has just been spoken; `asked`: what the client
+        wants of this reply; `reason`: why one is interrupted.
+        """
+        effects: list[Effect] = []
+        for action in actions:
+            match action:
+                case TurnAction.SPECULATE:
+                    prompt = self._prompt(self._turn.message(pause))
+                    effects += self._responder.start(prompt, self._options(ahead=True))
+                case TurnAction.WITHDRAW:
+                    effects += self._responder.withdraw()
+                case TurnAction.PROMOTE:
+                    assert end is not None, "only a turn's end makes a reply ahead real"
+                    effects += [*self._responder.promote(end), *self._settled()]
+                case TurnAction.ANSWER:
+                    prompt = self._prompt(instructions=asked.instructions)
+                    options = self._options(asked.max_output_tokens)
+                    # Of this turn, since with others the client's request withdraws it.
+                    missed = end is not None and TurnAction.WITHDRAW in actions
+                    speculation: Speculation = "miss" if missed else "none"
+                    effects += self._responder.start(
+                        prompt, options, asked.metadata, end, speculation
+                    )
+                case TurnAction.HOLD:
+                    effects += self._responder.hold()
+                case TurnAction.RELEASE:
+                    effects += [*self._responder.release(), *self._settled()]
+                case TurnAction.INTERRUPT:
+                    effects += [*self._responder.interrupt(reason), *self._make_room()]
+                case TurnAction.ANNOUNCE:
+                    started = self._send(
+                        "input_audio_buffer.speech_started",
+                        audio_start_ms=_ms(self._turn.start_sample),
+                        item_id=self._turn.id,
+                    )
+                    effects.append(started)
+                case _:
+                    assert_never(action)
+        return effects
+
+    def _settled(self) -> list[Effect]:
+        """What follows where the reply has come to its end."""
+        if self._responder.id is not None:
+            return []
+        return [*self._make_room(), *self._act(self._turns.finished())]
+
+    def _make_room(self) -> list[Effect]:
+        """Drop the oldest turns where the context fills up: many at once, so that this is seldom.
+
+        What is left is computed now, when nobody waits, and not with the next turn.
+        """
+        used, self._responder.usage = self._responder.usage, None
+        if used is None or used.input.total + used.output_tokens <= self._context_tokens * FULL:
+            return []
+        shortened = self._history.shorten(used, int(self._context_tokens * RETAINED))
+        return [Prefill(self._prompt())] if shortened else []
+
+    def _prompt(self, *tentative: Message, instructions: str | None = None) -> Prompt:
+        if instructions is None:
+            instructions = self._settings.instructions
+        return self._conversation.prompt(instructions, *tentative)
+
+    def _options(
+        self, limit: int | Literal["inf"] | None = None, *, ahead: bool = False
+    ) -> ReplyOptions:
+        limit = limit or self._settings.max_output_tokens
+        return ReplyOptions(None if limit == "inf" else limit, speculative=ahead)
+
+    def _send(self, type_: str, **fields: Any) -> Send:
+        return self._send_event({"type": type_, **fields})
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE_HZ

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,6 +15,12 @@ from numpy.typing import NDArray
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 Role = Literal["system", "user", "assistant"]
+
+NO_ID = ""
+"""Of messages that are in prompts alone; no client can give it to one."""
+
+MAX_REMEMBERED = 32
+"""Replies known by their pieces: clients cut the one just interrupted, hardly ever an older one."""
 
 TEMPLATE_CHARS = 20
 """What a chat template writes around a message, about: its role, its beginning and its end."""
@@ -64,6 +73,36 @@ class Prompt:
     messages: tuple[Message, ...]
 
 
+class SaidReplies:
+    """The newest replies in the pieces that they were made of, wherever they are now.
+
+    So what a client leaves of a reply keeps its tokens.
+    """
+
+    def __init__(self) -> None:
+        self._replies: OrderedDict[str, Sequence[TextPart]] = OrderedDict()
+
+    def remember(self, message_id: str, pieces: Sequence[TextPart]) -> None:
+        """The reply with that id was made of `pieces`."""
+        self._replies[message_id] = pieces
+        if len(self._replies) > MAX_REMEMBERED:
+            self._replies.popitem(last=False)
+
+    def parts(self, message_id: str, text: str) -> tuple[TextPart, ...]:
+        """`text` with the tokens of the reply of that id, as far as both say the same.
+
+        What follows has none.
+        """
+        end, ids = 0, list[int]()
+        for piece in self._replies.get(message_id, ()):
+            if not text.startswith(piece.text, end):
+                break
+            end += len(piece.text)
+            ids += piece.token_ids
+        parts = (TextPart(text[:end], tuple(ids)), TextPart(text[end:]))
+        return tuple(part for part in parts if part.text)
+
+
 class Conversation:
     """The messages said so far, in order, within bounds.
 
@@ -75,6 +114,8 @@ class Conversation:
         self._max_messages = max_messages
         self._max_audio_samples = round(max_audio_s * SAMPLE_RATE_HZ)
         self._max_text_chars = max_text_chars
+        self.said = SaidReplies()
+        """The newest replies, be they still in here or not."""
 
     def __contains__(self, message_id: str) -> bool:
         return any(message.id == message_id for message in self._messages)
@@ -87,6 +128,15 @@ class Conversation:
     def last_id(self) -> str | None:
         """The id of the newest message, if there is one."""
         return self._messages[-1].id if self._messages else None
+
+    def get(self, message_id: str) -> Message | None:
+        """The message with that id, if there is one."""
+        return next((message for message in self._messages if message.id == message_id), None)
+
+    def previous_id(self, message_id: str) -> str | None:
+        """The id of the message before the one with that id, if both are there."""
+        ids = [None, *(message.id for message in self._messages)]
+        return next((before for before, id in pairwise(ids) if id == message_id), None)
 
     def add(self, message: Message) -> str | None:
         """Append `message`; returns the id of the one before it, None where it is the first."""
@@ -106,6 +156,10 @@ class Conversation:
         """Put `message` in the place of the one with its id, if that is still there."""
         if message.id in self:
             self._messages[self._index(message.id)] = message
+
+    def delete(self, message_id: str) -> None:
+        """Take the message with that id out. Raises KeyError where there is none."""
+        del self._messages[self._index(message_id)]
 
     def trim(self) -> int:
         """Drop the oldest messages until the bounds hold; returns how many went."""
@@ -148,7 +202,7 @@ class Conversation:
 
     def prompt(self, instructions: str, *tentative: Message) -> Prompt:
         """The prompt for a reply: instructions, everything said, then what may yet be said."""
-        system = (Message("instructions", "system", (TextPart(instructions),)),)
+        system = (Message(NO_ID, "system", (TextPart(instructions),)),)
         return Prompt((*(system if instructions else ()), *self._messages, *tentative))
 
     def _index(self, message_id: str) -> int:

@@ -9,7 +9,7 @@ from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount, Usage
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import ClearHearing, Effect, Prefill, Send
-from assistant.realtime.events import ResponseParams
+from assistant.realtime.events import ItemTruncate, ResponseParams
 from assistant.realtime.history import History
 from assistant.realtime.latency import Speculation, TurnEnd
 from assistant.realtime.open_turn import OpenTurn
@@ -151,6 +151,21 @@ class Dialogue:
             )
         return self._history.create(message, after=after)
 
+    def retrieve_item(self, item_id: str) -> list[Effect]:
+        """Show an item, be it one that is still being said. Raises ProtocolError."""
+        return self._history.retrieve(item_id, self._responder.message)
+
+    def delete_item(self, item_id: str) -> list[Effect]:
+        """Take an item out; a reply that is just saying it ends with it. Raises ProtocolError."""
+        writing = self._responder.message
+        is_said_now = writing is not None and writing.id == item_id
+        cancelled = self._cancel() if is_said_now else []
+        return [*cancelled, *self._history.delete(item_id)]
+
+    def truncate_item(self, event: ItemTruncate) -> list[Effect]:
+        """See `History.truncate`."""
+        return self._history.truncate(event.item_id, event.content_index, event.audio_end_ms)
+
     def answer(self, asked: ResponseParams) -> list[Effect]:
         """Start a reply, as asked. Raises ProtocolError while there is one."""
         if self._turns.replying:
@@ -170,7 +185,7 @@ class Dialogue:
                 + (f" with the id {response_id!r}." if response_id else "."),
                 code="response_cancel_not_active",
             )
-        return self._act(self._turns.cancelled(), reason="client_cancelled")
+        return self._cancel()
 
     # What the model says.
 
@@ -198,6 +213,9 @@ class Dialogue:
         return [*self._responder.failed(reason), *self._settled()]
 
     # Decisions into effects.
+
+    def _cancel(self) -> list[Effect]:
+        return self._act(self._turns.cancelled(), reason="client_cancelled")
 
     def _follow_rules(self) -> None:
         if (vad := self._settings.turn_detection) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -127,6 +127,23 @@ class ItemCreate(_ClientEvent):
     previous_item_id: str | None = None
 
 
+class ItemRetrieve(_ClientEvent):
+    type: Literal["conversation.item.retrieve"]
+    item_id: str
+
+
+class ItemDelete(_ClientEvent):
+    type: Literal["conversation.item.delete"]
+    item_id: str
+
+
+class ItemTruncate(_ClientEvent):
+    type: Literal["conversation.item.truncate"]
+    item_id: str
+    content_index: Annotated[int, Field(ge=0)]
+    audio_end_ms: Annotated[int, Field(ge=0)]
+
+
 class ResponseCreate(_ClientEvent):
     type: Literal["response.create"]
     response: ResponseParams = ResponseParams()
@@ -137,16 +154,20 @@ class ResponseCancel(_ClientEvent):
     response_id: str | None = None
 
 
-ClientEvent = SessionUpdate | Append | Commit | Clear | ItemCreate | ResponseCreate | ResponseCancel
-
-CLIENT_EVENT_TYPES = (
-    "session.update",
-    "input_audio_buffer.append",
-    "input_audio_buffer.commit",
-    "input_audio_buffer.clear",
-    "conversation.item.create",
-    "response.create",
-    "response.cancel",
+ClientEvent = (
+    SessionUpdate
+    | Append
+    | Commit
+    | Clear
+    | ItemCreate
+    | ItemRetrieve
+    | ItemDelete
+    | ItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+)
+CLIENT_EVENT_TYPES = tuple(
+    get_args(member.model_fields["type"].annotation)[0] for member in get_args(ClientEvent)
 )
 _CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(
     Annotated[ClientEvent, Field(discriminator="type")]

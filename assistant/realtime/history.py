@@ -1,24 +1,25 @@
-"""How items come into the conversation, and what clients are told of it. Pure."""
+"""How items come into the conversation and go, and what clients are told of it. Pure."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from assistant.conversation import Conversation, Message
 from assistant.engines.engine import Usage
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import Effect
-from assistant.realtime.items import item_from_message
+from assistant.realtime.items import item_from_message, text_of
 from assistant.realtime.response import Event
 
 logger = logging.getLogger(__name__)
 
 
 class History:
-    """Adds complete messages to the conversation and announces them as items.
+    """Adds complete messages to the conversation, shows them, and takes them out.
 
-    Replies come into it as they are made: see `responder.py`.
+    Replies come into it as they are made: see `response.py`.
     """
 
     def __init__(
@@ -31,8 +32,13 @@ class History:
     def create(self, message: Message, *, after: str | None) -> list[Effect]:
         """A client's item, behind the one with the id `after`, "root" for first, None for last.
 
-        No item may have its id. Raises ProtocolError where there is none to be behind.
+        No item may have its id. What the model once said in a reply of that id, as far as it
+        begins with the same words, keeps its tokens. Raises ProtocolError where there is none to
+        be behind.
         """
+        if message.role == "assistant":
+            parts = self._conversation.said.parts(message.id, text_of(message))
+            message = replace(message, parts=parts)
         if after is None:
             return self._announced(message, self._conversation.add(message))
         try:
@@ -57,6 +63,52 @@ class History:
         }
         return [self._send(committed), *self._announced(message, previous_id)]
 
+    def retrieve(self, item_id: str, writing: Message | None) -> list[Effect]:
+        """Show an item as it stands; `writing` is the one that a reply is at.
+
+        Raises ProtocolError where there is none.
+        """
+        item = item_from_message(self._item(item_id, "retrieve"))
+        if writing is not None and writing.id == item_id:
+            item = item_from_message(writing, status="in_progress")
+        return [self._send({"type": "conversation.item.retrieved", "item": item})]
+
+    def delete(self, item_id: str) -> list[Effect]:
+        """Take out an item, which no reply is at. Raises ProtocolError where there is none."""
+        self._item(item_id, "delete")
+        self._conversation.delete(item_id)
+        return [self._send({"type": "conversation.item.deleted", "item_id": item_id})]
+
+    def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> list[Effect]:
+        """Cut the sound of a reply at `audio_end_ms`; since it has none, nothing changes.
+
+        Raises ProtocolError where there is no such reply, or that sound would be longer than none.
+        """
+        if self._item(item_id, "truncate").role != "assistant":
+            raise ProtocolError(
+                f"Error truncating item: {item_id!r} is no message of the assistant's.",
+                param="item_id",
+            )
+        if content_index != 0:
+            raise ProtocolError(
+                f"Error truncating item: {item_id!r} has no content {content_index}.",
+                param="content_index",
+            )
+        if audio_end_ms > 0:
+            raise ProtocolError(
+                f"Error truncating item: audio content of 0ms is already shorter than "
+                f"{audio_end_ms}ms. Replies are text here; to cut one, delete it and create it "
+                "again.",
+                param="audio_end_ms",
+            )
+        truncated = {
+            "type": "conversation.item.truncated",
+            "item_id": item_id,
+            "content_index": content_index,
+            "audio_end_ms": audio_end_ms,
+        }
+        return [self._send(truncated)]
+
     def shorten(self, used: Usage, to_tokens: int) -> bool:
         """Drop the oldest turns, of all that takes `used`; returns whether there were any."""
         dropped = self._conversation.shorten(
@@ -72,6 +124,16 @@ class History:
                 dropped,
             )
         return dropped > 0
+
+    def _item(self, item_id: str, to: str) -> Message:
+        message = self._conversation.get(item_id)
+        if message is None:
+            raise ProtocolError(
+                f"Can't {to} the item: there is none with the id {item_id!r}.",
+                code=f"item_{to}_invalid_item_id",
+                param="item_id",
+            )
+        return message
 
     def _announced(self, message: Message, previous_id: str | None) -> list[Effect]:
         if dropped := self._conversation.trim():

@@ -72,14 +72,26 @@ def item_from_message(message: Message, *, status: str = "completed") -> dict[st
         "type": "message",
         "status": status,
         "role": message.role,
-        "content": [_content(part, message.role) for part in message.parts],
+        "content": _content(message),
     }
 
 
-def _content(part: Part, role: str) -> dict[str, Any]:
+def text_of(message: Message) -> str:
+    """All that is written in it."""
+    return "".join(part.text for part in message.parts if isinstance(part, TextPart))
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    if message.role == "assistant":
+        # Its parts differ in what is known of their tokens, which is no client's business.
+        text = text_of(message)
+        return [{"type": "output_text", "text": text}] if text else []
+    return [_input_content(part) for part in message.parts]
+
+
+def _input_content(part: Part) -> dict[str, Any]:
     match part:
         case TextPart():
-            kind = "output_text" if role == "assistant" else "input_text"
-            return {"type": kind, "text": part.text}
+            return {"type": "input_text", "text": part.text}
         case AudioPart():
             return {"type": "input_audio", "transcript": None}

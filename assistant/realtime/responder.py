@@ -1,24 +1,15 @@
-"""The one reply under way: started, held back or shown, and brought to its end. Pure."""
+"""The conversation's one reply under way: started, held back or shown, and ended. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from itertools import chain, groupby
-from typing import Any, assert_never
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 
-from assistant.conversation import Conversation, Prompt
-from assistant.engines.engine import (
-    Finished,
-    ReplyEvent,
-    ReplyOptions,
-    Started,
-    Text,
-    ToolCall,
-    Usage,
-)
+from assistant.conversation import Conversation, Message, Prompt
+from assistant.engines.engine import ReplyEvent, ReplyOptions, Text, Usage
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
 from assistant.realtime.latency import Latency, Speculation, TurnEnd
-from assistant.realtime.response import Event, Response, Status
+from assistant.realtime.response import Event, Response
 
 
 class _Reply:
@@ -28,15 +19,12 @@ class _Reply:
         self.response = response
         self.prompt = prompt
         self.options = options
-        self.latency: Latency | None = None
-        """Known from when it is wanted."""
         self.held: list[ReplyEvent] | None = [] if options.speculative else None
         """What came of it while it is held back; None while it is not."""
-        self.previous_item_id: str | None = None
 
 
 class Responder:
-    """Turns the model's reply events into server events and into a message of the conversation.
+    """Turns the model's reply events into server events and into items of the conversation.
 
     A speculative reply is held back until `promote`, any other between `hold` and `release`. What
     of a reply is shown stays in the conversation, however it ends; the rest never was.
@@ -66,6 +54,11 @@ class Responder:
         """The response under way, shown or not."""
         return self._reply.response.id if self._reply else None
 
+    @property
+    def message(self) -> Message | None:
+        """The item that is being written, as far as it has been shown."""
+        return self._reply.response.message if self._reply else None
+
     def made_for(self, prompt: Prompt, options: ReplyOptions) -> bool:
         """Whether the reply under way is the one that would be started for these."""
         reply = self._reply
@@ -86,7 +79,8 @@ class Responder:
         assert self._reply is None
         response = Response(
             id=self._new_id("resp"),
-            item_id=self._new_id("item"),
+            new_id=self._new_id,
+            conversation=self._conversation,
             conversation_id=self._conversation_id,
             max_output_tokens=options.max_output_tokens,
             metadata=metadata,
@@ -95,15 +89,16 @@ class Responder:
         start = StartReply(response.id, prompt, options)
         if options.speculative:
             return [start]
-        self._reply.latency = Latency(self._now_ms, turn, speculation)
-        return [start, self._announced(self._reply)]
+        response.latency = Latency(self._now_ms, turn, speculation)
+        return [start, self._send(response.created())]
 
     def promote(self, turn: TurnEnd) -> list[Effect]:
         """The speculative reply is wanted: show what it has said, and all that follows."""
         reply = self._current()
         ready = any(isinstance(event, Text) for event in reply.held or [])
-        reply.latency = Latency(self._now_ms, turn, "hit" if ready else "miss")
-        return [CommitReply(reply.response.id), self._announced(reply), *self.release()]
+        reply.response.latency = Latency(self._now_ms, turn, "hit" if ready else "miss")
+        announced = self._send(reply.response.created())
+        return [CommitReply(reply.response.id), announced, *self.release()]
 
     def hold(self) -> list[Effect]:
         """Show no more of the reply until `release`; the model goes on."""
@@ -114,11 +109,7 @@ class Responder:
         """Show what was held back, and all that follows."""
         reply = self._current()
         held, reply.held = reply.held or [], None
-        effects: list[Effect] = []
-        for event in _in_one_piece(held):
-            if self._reply is reply:
-                effects += self._show(reply, event)
-        return effects
+        return self._show(reply, held)
 
     def withdraw(self) -> list[Effect]:
         """The speculative reply is not wanted; nobody has seen it."""
@@ -129,8 +120,9 @@ class Responder:
     def interrupt(self, reason: str) -> list[Effect]:
         """Stop the reply that is being shown. `reason`: turn_detected or client_cancelled."""
         reply = self._current()
-        self._close(reply)
-        return [CancelReply(reply.response.id), *self._ended(reply, "cancelled", reason=reason)]
+        cancelled = reply.response.done("cancelled", reason)
+        self._end(reply)
+        return [CancelReply(reply.response.id), *map(self._send, cancelled)]
 
     def generated(self, event: ReplyEvent) -> list[Effect]:
         """The next event of the reply under way."""
@@ -138,79 +130,36 @@ class Responder:
         if reply.held is not None:
             reply.held.append(event)
             return []
-        return self._show(reply, event)
+        return self._show(reply, [event])
 
     def shortened(self, dropped: Set[str]) -> Prompt:
         """The prompt that is to be answered now, without the messages with these ids."""
         reply = self._current()
         left = [message for message in reply.prompt.messages if message.id not in dropped]
-        reply.prompt = Prompt(tuple(left))
+        reply.prompt = replace(reply.prompt, messages=tuple(left))
         return reply.prompt
 
     def failed(self, error: str) -> list[Effect]:
         """The model could not go on with the reply; one that nobody knows of is just forgotten."""
         reply = self._current()
-        self._close(reply)
-        if not reply.latency:
+        if not reply.response.latency:
+            self._reply = None
             return []
-        return self._ended(reply, "failed", error=error)
+        failed = reply.response.done("failed", error=error)
+        self._end(reply)
+        return [*map(self._send, failed)]
 
-    def _show(self, reply: _Reply, event: ReplyEvent) -> list[Effect]:
-        response = reply.response
-        match event:
-            case Started():
-                response.started(event.report)
-                return []
-            case Text():
-                opening: list[Event] = []
-                if not response.has_item:
-                    reply.previous_item_id = self._conversation.add(response.message)
-                    opening = response.opened(reply.previous_item_id)
-                if reply.latency:
-                    reply.latency.text_shown()
-                return [*map(self._send, [*opening, response.text(event)])]
-            case ToolCall():
-                cancel = CancelReply(response.id)
-                return [cancel, *self.failed(f"The model called {event.name!r}, unasked.")]
-            case Finished():
-                self._close(reply)
-                cut = event.reason == "length"
-                return self._ended(
-                    reply,
-                    "incomplete" if cut else "completed",
-                    reason="max_output_tokens" if cut else None,
-                    usage=event.usage,
-                )
-            case _:
-                assert_never(event)
+    def _show(self, reply: _Reply, events: Sequence[ReplyEvent]) -> list[Effect]:
+        shown = reply.response.show(events)
+        stop = [CancelReply(reply.response.id)] if reply.response.broken else []
+        if reply.response.ended:
+            self._end(reply)
+        return [*stop, *map(self._send, shown)]
 
-    def _ended(self, reply: _Reply, status: Status, **how: Any) -> list[Effect]:
-        self.usage = how.get("usage") or reply.response.usage_so_far
-        metadata = reply.latency.metadata() if reply.latency else {}
-        ending = reply.response.done(reply.previous_item_id, status, metadata=metadata, **how)
-        return [*map(self._send, ending)]
-
-    def _announced(self, reply: _Reply) -> Effect:
-        return self._send(reply.response.created())
+    def _end(self, reply: _Reply) -> None:
+        self.usage = reply.response.usage
+        self._reply = None
 
     def _current(self) -> _Reply:
         assert self._reply is not None
         return self._reply
-
-    def _close(self, reply: _Reply) -> None:
-        self._reply = None
-        self._conversation.replace(reply.response.message)
-
-
-def _in_one_piece(events: list[ReplyEvent]) -> list[ReplyEvent]:
-    """The same, with texts that follow each other joined: they go out at once, and a client may
-    have room for few events."""
-    joined: list[ReplyEvent] = []
-    for is_text, group in groupby(events, lambda event: isinstance(event, Text)):
-        alike = list(group)
-        if is_text:
-            texts = [event for event in alike if isinstance(event, Text)]
-            ids = tuple(chain.from_iterable(text.ids for text in texts))
-            alike = [Text("".join(text.text for text in texts), ids)]
-        joined += alike
-    return joined

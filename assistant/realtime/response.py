@@ -7,16 +7,28 @@
       response.output_item.done  conversation.item.done
     response.done
 
-A response that ends before its first text has no item at all.
+A response that ends before its first text has no item at all. One that belongs to no conversation
+has no `conversation.item` events.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, assert_never
 
-from assistant.conversation import Message, TextPart
-from assistant.engines.engine import PrefillReport, Text, TokenCount, Usage
+from assistant.conversation import Conversation, Message, TextPart
+from assistant.engines.engine import (
+    Finished,
+    PrefillReport,
+    ReplyEvent,
+    Started,
+    Text,
+    TokenCount,
+    ToolCall,
+    Usage,
+)
 from assistant.realtime.items import item_from_message
+from assistant.realtime.latency import Latency
 
 Event = dict[str, Any]
 """A server event, still without its `event_id`."""
@@ -24,131 +36,201 @@ Status = Literal["completed", "cancelled", "failed", "incomplete"]
 
 
 class Response:
-    """Builds the events of one response, and the message that stays of it."""
+    """Builds the events of one response, and keeps its items in its conversation."""
 
     def __init__(
         self,
         *,
         id: str,
-        item_id: str,
-        conversation_id: str,
+        new_id: Callable[[str], str],
+        conversation: Conversation | None,
+        conversation_id: str | None,
         max_output_tokens: int | None,
         metadata: dict[str, str] | None,
     ) -> None:
+        """`conversation`: None where the response is to leave no trace in one."""
         self.id = id
-        self._item_id = item_id
+        self.latency: Latency | None = None
+        """Where its time went, if that is to be told; known from when it is wanted."""
+        self.usage: Usage | None = None
+        """What it has cost, once it has ended."""
+        self.broken = False
+        """Whether it has ended though the model would go on."""
+        self._new_id = new_id
+        self._conversation = conversation
         self._conversation_id = conversation_id
         self._max_output_tokens = max_output_tokens
         self._metadata = metadata
-        self._texts: list[str] = []
-        self._ids: list[int] = []
+        self._output: list[Event] = []
+        self._open: _TextItem | None = None
         self._report: PrefillReport | None = None
+        self._tokens = 0
 
     @property
-    def has_item(self) -> bool:
-        """Whether any text has been shown."""
-        return bool(self._texts)
+    def ended(self) -> bool:
+        """Whether `response.done` has been built."""
+        return self.usage is not None
 
     @property
-    def message(self) -> Message:
-        """What has been shown so far, as it stands in the conversation."""
-        text = TextPart("".join(self._texts), tuple(self._ids))
-        return Message(self._item_id, "assistant", (text,) if self._texts else ())
+    def message(self) -> Message | None:
+        """The item that is being written, as far as it has been shown."""
+        return self._open.message if self._open else None
 
     def created(self) -> Event:
-        return {"type": "response.created", "response": self._object("in_progress", None, None)}
+        return {"type": "response.created", "response": self._object("in_progress", None)}
 
-    def started(self, report: PrefillReport) -> None:
-        """The prompt is in: what it cost is known from here on."""
-        self._report = report
+    def show(self, events: Sequence[ReplyEvent]) -> list[Event]:
+        """What the model has said, in order.
 
-    def opened(self, previous_item_id: str | None) -> list[Event]:
-        """The item comes into being, behind the one named."""
-        item = item_from_message(self.message, status="in_progress")
-        return [
-            self._event("response.output_item.added", output_index=0, item=item),
-            {
-                "type": "conversation.item.added",
-                "previous_item_id": previous_item_id,
-                "item": item,
-            },
-            self._part_event("response.content_part.added", part={"type": "text", "text": ""}),
-        ]
-
-    def text(self, piece: Text) -> Event:
-        """More of the reply; `opened` must have come before."""
-        self._texts.append(piece.text)
-        self._ids.extend(piece.ids)
-        return self._part_event("response.output_text.delta", delta=piece.text)
+        Texts that follow each other go out at once: a client may have room for few events.
+        """
+        shown: list[Event] = []
+        texts: list[Text] = []
+        for event in events:
+            if isinstance(event, Text):
+                texts.append(event)
+                continue
+            shown += self._text(texts)
+            texts = []
+            match event:
+                case Started():
+                    self._report = event.report
+                case ToolCall():
+                    self.broken = True
+                    shown += self.done("failed", error=f"The model called {event.name!r}, unasked.")
+                case Finished(reason="length"):
+                    shown += self.done("incomplete", "max_output_tokens", usage=event.usage)
+                case Finished():
+                    shown += self.done("completed", usage=event.usage)
+                case _:
+                    assert_never(event)
+            if self.ended:
+                return shown
+        return [*shown, *self._text(texts)]
 
     def done(
         self,
-        previous_item_id: str | None,
         status: Status,
-        *,
         reason: str | None = None,
+        *,
         error: str | None = None,
         usage: Usage | None = None,
-        metadata: dict[str, str] | None = None,
     ) -> list[Event]:
-        """The end, whatever it was. `usage` as the engine counted it, if it came to that;
-        `metadata` comes to the client's own."""
-        self._metadata = {**(self._metadata or {}), **(metadata or {})} or None
-        details: dict[str, Any] | None = None
-        if status != "completed":
-            details = {"type": status}
+        """The end, whatever it was. `usage` as the engine counted it, if it came to that."""
+        closing = self._closed("completed" if status == "completed" else "incomplete")
+        self.usage = usage or self._usage_so_far
+        if self.latency:
+            self._metadata = {**(self._metadata or {}), **self.latency.metadata()}
+        details: Event | None = {"type": status} if status != "completed" else None
         if details and reason:
             details["reason"] = reason
         if details and error:
             details["error"] = {"type": "server_error", "code": "model_error", "message": error}
-        closing: list[Event] = []
-        if self.has_item:
-            text = "".join(self._texts)
-            item = self._item(status)
-            closing = [
-                self._part_event("response.output_text.done", text=text),
-                self._part_event("response.content_part.done", part={"type": "text", "text": text}),
-                self._event("response.output_item.done", output_index=0, item=item),
-                {
-                    "type": "conversation.item.done",
-                    "previous_item_id": previous_item_id,
-                    "item": item,
-                },
-            ]
-        response = self._object(status, details, usage or self.usage_so_far)
-        return [*closing, {"type": "response.done", "response": response}]
+        return [*closing, {"type": "response.done", "response": self._object(status, details)}]
 
-    def _item(self, status: Status) -> Event:
-        complete = "completed" if status == "completed" else "incomplete"
-        return item_from_message(self.message, status=complete)
+    def _text(self, texts: Sequence[Text]) -> list[Event]:
+        if not texts:
+            return []
+        if self.latency:
+            self.latency.text_shown()
+        opening = [] if self._open else self._opened()
+        assert self._open is not None
+        self._open.pieces += (TextPart(text.text, text.ids) for text in texts)
+        self._tokens += sum(len(text.ids) for text in texts)
+        delta = "".join(text.text for text in texts)
+        return [*opening, self._part_event("response.output_text.delta", delta=delta)]
+
+    def _opened(self) -> list[Event]:
+        self._open = _TextItem(self._new_id("item"))
+        item = item_from_message(self._open.message, status="in_progress")
+        if self._conversation is not None:
+            self._conversation.add(self._open.message)
+        return [
+            self._item_event("response.output_item.added", item),
+            *self._in_conversation("conversation.item.added", item),
+            self._part_event("response.content_part.added", part={"type": "text", "text": ""}),
+        ]
+
+    def _closed(self, status: Literal["completed", "incomplete"]) -> list[Event]:
+        """The end of the item that is being written, if there is one."""
+        if self._open is None:
+            return []
+        message, text = self._open.message, self._open.text
+        item = item_from_message(message, status=status)
+        if self._conversation is not None:
+            self._conversation.replace(message)
+            self._conversation.said.remember(message.id, self._open.pieces)
+        events = [
+            self._part_event("response.output_text.done", text=text),
+            self._part_event("response.content_part.done", part={"type": "text", "text": text}),
+            self._item_event("response.output_item.done", item),
+            *self._in_conversation("conversation.item.done", item),
+        ]
+        self._output.append(item)
+        self._open = None
+        return events
 
     @property
-    def usage_so_far(self) -> Usage:
+    def _usage_so_far(self) -> Usage:
         """What it has cost up to here; nothing before the prompt was in."""
         report = self._report or PrefillReport(TokenCount(), TokenCount())
-        return Usage(report.prompt, report.reused, len(self._ids))
+        return Usage(report.prompt, report.reused, self._tokens)
 
-    def _object(
-        self, status: Status | Literal["in_progress"], details: Event | None, usage: Usage | None
-    ) -> Event:
+    def _object(self, status: Status | Literal["in_progress"], details: Event | None) -> Event:
         return {
             "object": "realtime.response",
             "id": self.id,
             "status": status,
             "status_details": details,
-            "output": [] if status == "in_progress" or not self.has_item else [self._item(status)],
+            "output": self._output,
             "conversation_id": self._conversation_id,
             "output_modalities": ["text"],
             "max_output_tokens": self._max_output_tokens or "inf",
             "metadata": self._metadata,
-            "usage": _usage_object(usage) if usage else None,
+            "usage": _usage_object(self.usage) if self.usage else None,
         }
 
-    def _event(self, type_: str, **fields: Any) -> Event:
-        return {"type": type_, "response_id": self.id, **fields}
+    def _in_conversation(self, type_: str, item: Event) -> list[Event]:
+        if self._conversation is None:
+            return []
+        previous_id = self._conversation.previous_id(item["id"])
+        return [{"type": type_, "previous_item_id": previous_id, "item": item}]
+
+    def _item_event(self, type_: str, item: Event) -> Event:
+        return {
+            "type": type_,
+            "response_id": self.id,
+            "output_index": len(self._output),
+            "item": item,
+        }
 
     def _part_event(self, type_: str, **fields: Any) -> Event:
-        return self._event(type_, item_id=self._item_id, output_index=0, content_index=0, **fields)
+        assert self._open is not None
+        return {
+            "type": type_,
+            "response_id": self.id,
+            "item_id": self._open.id,
+            "output_index": len(self._output),
+            "content_index": 0,
+            **fields,
+        }
+
+
+class _TextItem:
+    """A message of the model's while it is being written."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.pieces: list[TextPart] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def message(self) -> Message:
+        ids = tuple(id_ for piece in self.pieces for id_ in piece.token_ids)
+        return Message(self.id, "assistant", (TextPart(self.text, ids),) if self.pieces else ())
 
 
 def _usage_object(usage: Usage) -> Event:

@@ -31,6 +31,9 @@ from assistant.realtime.events import (
     ClientEvent,
     Commit,
     ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
+    ItemTruncate,
     ResponseCancel,
     ResponseCreate,
     SessionUpdate,
@@ -209,6 +212,12 @@ class RealtimeSession:
                 return [*self._dialogue.cleared(), self._send("input_audio_buffer.cleared")]
             case ItemCreate():
                 return self._create_item(event)
+            case ItemRetrieve():
+                return self._dialogue.retrieve_item(event.item_id)
+            case ItemDelete():
+                return self._dialogue.delete_item(event.item_id)
+            case ItemTruncate():
+                return self._dialogue.truncate_item(event)
             case ResponseCreate():
                 return self._dialogue.answer(event.response)
             case ResponseCancel():

@@ -1,0 +1,191 @@
+"""Items that clients retrieve, delete, cut and create again, at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assistant.conversation import TextPart
+from assistant.engines.engine import Text
+from assistant.realtime.effects import Effect, StartReply
+from tests.protocol import sent, types
+from tests.test_realtime_session import MANUAL, REPLY, TURN_TAKEN, Client
+
+CLOSING = [
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+    "conversation.item.done",
+    "response.done",
+]
+
+
+def types_in(client: Client, id: str, text: str, role: str = "user", **fields: Any) -> list[Effect]:
+    kind = "output_text" if role == "assistant" else "input_text"
+    content = [{"type": kind, "text": text}]
+    item = {"type": "message", "role": role, "id": id, "content": content}
+    return client.send("conversation.item.create", item=item, **fields)
+
+
+def retrieves(client: Client, id: str) -> dict[str, Any]:
+    (event,) = sent(client.send("conversation.item.retrieve", item_id=id))
+    return event
+
+
+def deletes(client: Client, id: str) -> list[Effect]:
+    return client.send("conversation.item.delete", item_id=id)
+
+
+def truncates(client: Client, id: str, index: int = 0, ms: int = 0) -> dict[str, Any]:
+    (event,) = sent(
+        client.send("conversation.item.truncate", item_id=id, content_index=index, audio_end_ms=ms)
+    )
+    return event
+
+
+def test_an_item_is_shown_as_it_was_announced() -> None:
+    client = Client(**MANUAL)
+    added, done = sent(types_in(client, "a", "Hello"))
+    assert retrieves(client, "a")["item"] == added["item"] == done["item"]
+
+
+def test_a_deleted_item_is_gone_and_its_id_free() -> None:
+    client = Client(**MANUAL)
+    for id in "abc":
+        types_in(client, id, id)
+    (deleted,) = sent(deletes(client, "b"))
+    assert (deleted["type"], deleted["item_id"]) == ("conversation.item.deleted", "b")
+    assert client.said_by("user") == ["a", "c"]
+    again, _ = sent(types_in(client, "b", "again", previous_item_id="root"))
+    assert again["previous_item_id"] is None
+    assert client.said_by("user") == ["again", "a", "c"]
+
+
+@pytest.mark.parametrize("to", ["retrieve", "delete", "truncate"])
+@pytest.mark.parametrize("id", ["nowhere", "", "item_1"])
+def test_what_is_no_item_can_be_neither_shown_nor_changed(to: str, id: str) -> None:
+    client = Client(type="realtime", instructions="Be brief.")
+    client.starts_to_speak()  # The turn will be item_1, and isn't yet.
+    cut = {"content_index": 0, "audio_end_ms": 0} if to == "truncate" else {}
+    (error,) = sent(client.send(f"conversation.item.{to}", item_id=id, **cut))
+    assert error["error"]["code"] == f"item_{to}_invalid_item_id"
+    assert error["error"]["event_id"] == "mine"
+
+
+def test_a_reply_is_shown_as_far_as_it_has_come() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    item = retrieves(client, "item_2")["item"]
+    assert (item["status"], item["content"]) == (
+        "in_progress",
+        [{"type": "output_text", "text": "Good"}],
+    )
+    client.model_says(*REPLY[2:])
+    item = retrieves(client, "item_2")["item"]
+    assert (item["status"], item["content"][0]["text"]) == ("completed", "Good day")
+
+
+def test_deleting_what_is_just_being_said_ends_the_reply() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    effects = deletes(client, "item_2")
+    assert types(effects) == ["CancelReply", *CLOSING, "conversation.item.deleted"]
+    details = sent(effects)[-2]["response"]["status_details"]
+    assert details == {"type": "cancelled", "reason": "client_cancelled"}
+    assert client.said_by("assistant") == []
+
+
+def test_deleting_what_is_answered_lets_the_reply_go_on() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    assert types(deletes(client, "item_1")) == ["conversation.item.deleted"]
+    *_, item_done, _ = sent(client.model_says(*REPLY[2:]))
+    assert item_done["previous_item_id"] is None
+    assert [message.id for message in client.session.messages] == ["item_2"]
+
+
+def test_a_deletion_in_the_pause_makes_the_guess_stale() -> None:
+    client = Client()
+    types_in(client, "a", "Speak French.", role="system")
+    client.starts_to_speak()
+    client.pauses()
+    deletes(client, "a")
+    effects = client.stops()
+    assert types(effects) == [*TURN_TAKEN, "CancelReply", "StartReply", "response.created"]
+
+
+@pytest.mark.parametrize(
+    ("left", "parts"),
+    [
+        ("Good day", [TextPart("Good day", (1, 2))]),
+        ("Good", [TextPart("Good", (1,))]),
+        ("Good d", [TextPart("Good", (1,)), TextPart(" d")]),
+        ("Good evening", [TextPart("Good", (1,)), TextPart(" evening")]),
+        ("Go", [TextPart("Go")]),
+        ("Good day to you", [TextPart("Good day", (1, 2)), TextPart(" to you")]),
+    ],
+)
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_reply_that_a_client_cuts_keeps_its_tokens(
+    ahead: bool, left: str, parts: list[TextPart]
+) -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    if ahead:  # Then both words are shown in one delta.
+        client.model_says(*REPLY)
+        client.stops()
+    else:
+        client.stops()
+        client.model_says(*REPLY)
+    deletes(client, "item_2")
+    added, _ = sent(types_in(client, "item_2", left, "assistant", previous_item_id="item_1"))
+    assert added["item"]["content"] == [{"type": "output_text", "text": left}]
+    assert client.session.messages[-1].parts == tuple(parts)
+
+
+def test_another_item_with_the_same_words_has_no_tokens() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY)
+    types_in(client, "mine", "Good day", "assistant")
+    assert client.session.messages[-1].parts == (TextPart("Good day"),)
+
+
+def test_an_interrupted_reply_keeps_the_tokens_that_were_shown() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:3], Text(", madam", (3, 4)))
+    client.starts_to_speak(40_000)
+    client.keeps_speaking()
+    deletes(client, "item_2")
+    types_in(client, "item_2", "Good day", "assistant")
+    assert client.session.messages[-1].parts == (TextPart("Good day", (1, 2)),)
+
+
+def test_no_item_is_mistaken_for_the_instructions() -> None:
+    client = Client(**MANUAL, instructions="Be brief.")
+    types_in(client, "instructions", "Speak French.", role="system")
+    start = client.send("response.create")[0]
+    assert isinstance(start, StartReply)
+    ids = [message.id for message in start.prompt.messages]
+    assert len(set(ids)) == 2 and ids[1] == "instructions"
+
+
+def test_a_reply_of_text_has_no_sound_to_cut() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY)
+    assert truncates(client, "item_2")["type"] == "conversation.item.truncated"
+    for wrong, param in (
+        ({"ms": 500}, "audio_end_ms"),
+        ({"index": 1}, "content_index"),
+        ({"id": "item_1"}, "item_id"),
+    ):
+        error = truncates(client, **{"id": "item_2", **wrong})["error"]
+        assert (error["code"], error["param"]) == ("invalid_value", param)
+    assert client.said_by("assistant") == ["Good day"]

@@ -12,6 +12,9 @@ from audio_io.errors import AudioFormatError
 SAMPLE_RATE_HZ = 16_000
 """The rate of all audio inside; what the models and the voice activity detectors take."""
 
+G711_RATE_HZ = 8_000
+"""What telephones send."""
+
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 SILENCE_DBFS = -100.0
@@ -21,6 +24,35 @@ Int16Array = NDArray[np.int16]
 Float32Array = NDArray[np.float32]
 
 _FULL_SCALE = 32_768
+
+
+def _mulaw_table() -> Int16Array:
+    """What each byte stands for: a sign, the place of the first bit, and the four after it.
+
+    ITU-T G.711, table 2, scaled from 14 bits to 16. All bits of the byte are inverted.
+    """
+    codes = ~np.arange(256, dtype=np.uint8)
+    exponents, mantissas = (codes >> 4) & 7, (codes & 15).astype(np.int16)
+    bias = 33 << 2
+    levels = (((mantissas << 3) + bias) << exponents) - bias
+    table: Int16Array = np.where(codes & 0x80, -levels, levels).astype(np.int16)
+    return table
+
+
+def _alaw_table() -> Int16Array:
+    """The same for A-law, whose lowest two eighths are linear.
+
+    ITU-T G.711, table 1, scaled from 13 bits to 16. Every other bit of the byte is inverted.
+    """
+    codes = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponents, mantissas = (codes >> 4) & 7, (codes & 15).astype(np.int16)
+    first_bit = np.where(exponents > 0, 0x108, 8)
+    levels = ((mantissas << 4) + first_bit) << np.maximum(exponents, 1) - 1
+    table: Int16Array = np.where(codes & 0x80, levels, -levels).astype(np.int16)
+    return table
+
+
+_MULAW, _ALAW = _mulaw_table(), _alaw_table()
 
 
 def pcm16_from_bytes(data: bytes) -> Int16Array:
@@ -34,6 +66,16 @@ def pcm16_from_bytes(data: bytes) -> Int16Array:
             "can't be whole samples."
         )
     return np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False)
+
+
+def mulaw_from_bytes(data: bytes) -> Int16Array:
+    """The samples, int16 (n,), of G.711 μ-law: one byte a sample, as telephones send it."""
+    return _MULAW[np.frombuffer(data, dtype=np.uint8)]
+
+
+def alaw_from_bytes(data: bytes) -> Int16Array:
+    """The samples, int16 (n,), of G.711 A-law: one byte a sample, as telephones send it."""
+    return _ALAW[np.frombuffer(data, dtype=np.uint8)]
 
 
 def to_float32(samples: Int16Array) -> Float32Array:

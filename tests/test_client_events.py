@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeClientEvent
 from pydantic import Field, TypeAdapter
@@ -75,6 +75,32 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
             "invalid_value",
             "response.conversation",
         ),
+        (
+            {"type": "response.create", "response": {"max_output_tokens": 7.0}},
+            "invalid_value",
+            "response.max_output_tokens",
+        ),
+        ({"type": "response.create", "user": {}}, "unknown_parameter", "user"),
+        (
+            {"type": "conversation.item.create", "item": {**MESSAGE, "user": "x"}},
+            "unknown_parameter",
+            "item.user",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {**MESSAGE, "id": ""}},
+            "invalid_value",
+            "item.id",
+        ),
+        (
+            {
+                "type": "conversation.item.truncate",
+                "item_id": "a",
+                "content_index": 0,
+                "audio_end_ms": -1,
+            },
+            "invalid_value",
+            "audio_end_ms",
+        ),
         ("x" * 10_001, "message_too_large", None),
     ],
 )
@@ -114,6 +140,7 @@ json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([*CLIENT_EVENT_TYPES, "other"]),
     st.dictionaries(

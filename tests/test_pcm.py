@@ -1,12 +1,20 @@
 """Raw PCM."""
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_io.errors import AudioFormatError
-from audio_io.pcm import SILENCE_DBFS, level_dbfs, pcm16_from_bytes, to_float32
+from audio_io.pcm import (
+    SILENCE_DBFS,
+    alaw_from_bytes,
+    level_dbfs,
+    mulaw_from_bytes,
+    pcm16_from_bytes,
+    to_float32,
+)
 from tests.speech import noise_floor, phrase, silence
 
 
@@ -54,3 +62,15 @@ def test_a_voice_is_louder_than_the_room():
     room = noise_floor(silence(500), -50)
     assert level_dbfs(room) == pytest.approx(-50, abs=0.5)
     assert -35 < level_dbfs(phrase("Front_Center")) < -10
+
+
+@pytest.mark.parametrize(
+    ("codec", "decode"), [("pcm_mulaw", mulaw_from_bytes), ("pcm_alaw", alaw_from_bytes)]
+)
+def test_every_code_of_g711_is_decoded_as_ffmpeg_does_it(codec, decode):
+    codes = bytes(range(256))
+    decoder = av.AudioCodecContext.create(codec, "r")
+    decoder.sample_rate, decoder.layout = 8000, "mono"
+    (frame,) = decoder.decode(av.Packet(codes))
+    assert decode(codes).tolist() == frame.to_ndarray()[0].tolist()
+    assert decode(b"").dtype == np.int16

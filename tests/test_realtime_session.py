@@ -447,6 +447,21 @@ def test_manual_turns() -> None:
     assert types(client.model_says(*REPLY)) == TURN_ANSWERED[1:]
 
 
+@pytest.mark.parametrize(("format", "silence"), [("audio/pcmu", 0), ("audio/pcma", 8)])
+def test_a_telephone_is_heard_at_its_rate(format: str, silence: int) -> None:
+    input_ = {"turn_detection": None, "format": {"type": format}}
+    client = Client(type="realtime", audio={"input": input_})
+    quiet = base64.b64encode({0: b"\xff", 8: b"\xd5"}[silence] * 1600).decode()
+    (feed,) = client.send("input_audio_buffer.append", audio=quiet)
+    assert isinstance(feed, Feed) and feed.sample_rate_hz == 8000
+    assert feed.samples.tolist() == [silence] * 1600
+    content = [{"type": "input_audio", "audio": quiet}]
+    item = {"type": "message", "role": "user", "content": content}
+    client.send("conversation.item.create", item=item)
+    (audio,) = client.session.messages[0].parts
+    assert isinstance(audio, AudioPart) and len(audio.samples) == 3200
+
+
 def test_what_was_heard_before_detection_was_switched_on_belongs_to_no_turn() -> None:
     client = Client(**MANUAL)
     client.session.heard(PartEnded(utterance(1600, 400_000)))

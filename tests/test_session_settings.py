@@ -25,6 +25,10 @@ def input_(**fields: Any) -> dict[str, Any]:
     return {"audio": {"input": fields}}
 
 
+def vad(**fields: Any) -> dict[str, Any]:
+    return input_(turn_detection={"type": "server_vad", **fields})
+
+
 def test_what_is_absent_stays() -> None:
     settings = updated(
         {"type": "realtime", "instructions": "Be brief.", "max_output_tokens": 100},
@@ -135,6 +139,53 @@ def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
     assert settings.turn_detection.type == "server_vad"
     assert settings.turn_detection.interrupt_response is False
     assert "voice" not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize("format", ["audio/pcmu", "audio/pcma"])
+def test_a_telephone_s_formats(format: str) -> None:
+    settings = updated(input_(format={"type": format}))
+    assert settings.model_dump()["audio"]["input"]["format"] == {"type": format}
+    assert updated(input_(format={"type": format}), input_(format=None)) == DEFAULTS
+    assert updated(input_(format={"type": format}), input_(format={"type": "audio/pcm"})) == (
+        DEFAULTS
+    )
+
+
+@pytest.mark.parametrize(
+    ("patch", "param"),
+    [
+        (vad(create_response="true"), "turn_detection.create_response"),
+        (vad(create_response=1), "turn_detection.create_response"),
+        (vad(silence_duration_ms=500.0), "turn_detection.silence_duration_ms"),
+        (vad(silence_duration_ms="500"), "turn_detection.silence_duration_ms"),
+        (vad(silence_duration_ms=True), "turn_detection.silence_duration_ms"),
+        (vad(threshold="0.5"), "turn_detection.threshold"),
+        (vad(threshold=True), "turn_detection.threshold"),
+        (input_(format={"type": "audio/pcm", "rate": "24000"}), "format.rate"),
+        (input_(format={"type": "audio/pcmu", "rate": 8000}), "format.rate"),
+    ],
+)
+def test_nothing_is_taken_for_something_of_another_type(patch: dict[str, Any], param: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        updated(patch)
+    assert caught.value.param == f"session.audio.input.{param}"
+
+
+def test_a_whole_number_is_a_number() -> None:
+    changed = updated({"max_output_tokens": 7}, vad(threshold=0.9), vad(prefix_padding_ms=600))
+    assert changed.turn_detection is not None and changed.turn_detection.threshold == 0.9
+
+
+@pytest.mark.parametrize("name", ["system", "int", "server_vad", "function-x", "literal[1]"])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_a_field_is_named_as_the_client_wrote_it(name: str, depth: int) -> None:
+    patch: dict[str, Any] = {name: 1}
+    path = ["audio", "input", "turn_detection"][:depth]
+    for key in reversed(path):
+        patch = {key: patch}
+    with pytest.raises(ProtocolError) as caught:
+        updated(patch)
+    assert caught.value.param == ".".join(["session", *path, name])
 
 
 @pytest.mark.parametrize(

@@ -16,32 +16,34 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 from assistant.errors import ProtocolError
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ClientModel(BaseModel):
+    """Something that a client writes: a string is no number, and 1.0 no integer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _ClientEvent(_Model):
+class _ClientEvent(ClientModel):
     event_id: str | None = Field(default=None, max_length=512)
 
 
-class InputText(_Model):
+class InputText(ClientModel):
     type: Literal["input_text"]
     text: str
 
 
-class InputAudio(_Model):
+class InputAudio(ClientModel):
     type: Literal["input_audio"]
     audio: str
     """Base64 in the session's input format."""
     transcript: str | None = None
 
 
-class OutputText(_Model):
+class OutputText(ClientModel):
     type: Literal["output_text"]
     text: str
 
 
-class _MessageItem(_Model):
+class _MessageItem(ClientModel):
     type: Literal["message"]
     id: str | None = Field(default=None, min_length=1, max_length=64)
     object: Literal["realtime.item"] | None = None
@@ -87,7 +89,7 @@ Item = Annotated[
 ]
 
 
-class ResponseParams(_Model):
+class ResponseParams(ClientModel):
     """`response.create`'s settings for this one response; what doesn't apply is accepted."""
 
     instructions: str | None = None
@@ -213,18 +215,16 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
     try:
         return _CLIENT_EVENT.validate_python(data)
     except ValidationError as error:
-        raise protocol_error(error, event_id=event_id, skip=1) from error
+        raise protocol_error(error, data, event_id=event_id) from error
 
 
 def protocol_error(
-    error: ValidationError, *, event_id: str | None = None, prefix: str = "", skip: int = 0
+    error: ValidationError, data: Any, *, event_id: str | None = None, prefix: str = ""
 ) -> ProtocolError:
-    """The first of pydantic's complaints, in the Realtime API's words.
-
-    `skip`: leading parts of the location that are not the client's (names of union members).
-    """
+    """The first of pydantic's complaints about `data`, in the Realtime API's words."""
     first = error.errors(include_url=False)[0]
-    path = ".".join([*([prefix] if prefix else []), *_path(first["loc"][skip:])])
+    is_missing = first["type"] == "missing"
+    path = ".".join([*([prefix] if prefix else []), *_path(first["loc"], data, is_missing)])
     match first["type"]:
         case "missing":
             code, text = "missing_required_parameter", f"Missing required parameter: '{path}'."
@@ -235,17 +235,19 @@ def protocol_error(
     return ProtocolError(text, code=code, param=path, event_id=event_id)
 
 
-# Tags of union members, which pydantic puts into a location though the client never wrote them.
-_TAGS = {"system", "user", "assistant", "input_text", "input_audio", "output_text"}
-_TAGS |= {"int", "constrained-int", "server_vad", "semantic_vad", "audio/pcm"}
-
-
-def _path(location: tuple[int | str, ...]) -> list[str]:
-    return [
-        str(part)
-        for part in location
-        if part not in _TAGS and not str(part).startswith(("literal[", "function-"))
-    ]
+def _path(location: tuple[int | str, ...], data: Any, is_missing: bool) -> list[str]:
+    """The client's own part of a location: pydantic puts the names of union members into it."""
+    path = []
+    for part in location:
+        match data:
+            case dict() if part in data:
+                data = data[part]
+            case list() if isinstance(part, int):
+                data = data[part]
+            case _:
+                continue
+        path.append(str(part))
+    return [*path, str(location[-1])] if is_missing else path
 
 
 def decode_base64(text: str, *, param: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
@@ -17,8 +17,16 @@ from assistant.realtime.events import (
     UserItem,
     decode_base64,
 )
+from assistant.realtime.settings import G711Format, PcmFormat
 from audio_io.errors import AudioFormatError
-from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array, pcm16_from_bytes
+from audio_io.pcm import (
+    G711_RATE_HZ,
+    SAMPLE_RATE_HZ,
+    Int16Array,
+    alaw_from_bytes,
+    mulaw_from_bytes,
+    pcm16_from_bytes,
+)
 from audio_io.resampling import Resampler
 
 # Below this the models' encoders fail (research: Qwen2-Audio needs two of its 40 ms tokens).
@@ -26,16 +34,33 @@ MIN_AUDIO_MS = 100
 MAX_AUDIO_MS = 30_000
 
 
-def decode_pcm(audio: str, *, param: str) -> Int16Array:
-    """Samples int16 (n,) at the client's rate, from base64. Raises ProtocolError."""
-    try:
-        return pcm16_from_bytes(decode_base64(audio, param=param))
-    except AudioFormatError as error:
-        raise ProtocolError(f"'{param}': {error}", param=param) from error
+class Sound(NamedTuple):
+    """What a client has said in its format."""
+
+    samples: Int16Array
+    """int16 (n,), mono."""
+    sample_rate_hz: int
+
+
+def decode_sound(audio: str, format: PcmFormat | G711Format, *, param: str) -> Sound:
+    """The sound that `audio`, in base64, holds. Raises ProtocolError."""
+    data = decode_base64(audio, param=param)
+    match format:
+        case PcmFormat():
+            try:
+                return Sound(pcm16_from_bytes(data), format.rate)
+            except AudioFormatError as error:
+                raise ProtocolError(f"'{param}': {error}", param=param) from error
+        case G711Format(type="audio/pcmu"):
+            return Sound(mulaw_from_bytes(data), G711_RATE_HZ)
+        case G711Format():
+            return Sound(alaw_from_bytes(data), G711_RATE_HZ)
+        case _:
+            assert_never(format)
 
 
 def message_from_item(
-    item: SystemItem | UserItem | AssistantItem, *, id: str, sample_rate_hz: int
+    item: SystemItem | UserItem | AssistantItem, *, id: str, format: PcmFormat | G711Format
 ) -> Message:
     """The message that a client's item stands for. Raises ProtocolError."""
     parts: list[Part] = []
@@ -45,13 +70,13 @@ def message_from_item(
                 parts.append(TextPart(content.text))
             case InputAudio():
                 param = f"item.content.{index}.audio"
-                parts.append(_audio_part(content.audio, sample_rate_hz, param=param))
+                parts.append(_audio_part(decode_sound(content.audio, format, param=param), param))
     return Message(id, item.role, tuple(parts))
 
 
-def _audio_part(audio: str, sample_rate_hz: int, *, param: str) -> AudioPart:
-    resampler = Resampler(sample_rate_hz)
-    samples = resampler.feed(decode_pcm(audio, param=param))
+def _audio_part(sound: Sound, param: str) -> AudioPart:
+    resampler = Resampler(sound.sample_rate_hz)
+    samples = resampler.feed(sound.samples)
     samples = np.concatenate([samples, resampler.flush()])
     duration_ms = len(samples) * 1000 // SAMPLE_RATE_HZ
     if not MIN_AUDIO_MS <= duration_ms <= MAX_AUDIO_MS:

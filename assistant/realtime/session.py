@@ -38,7 +38,7 @@ from assistant.realtime.events import (
     ResponseCreate,
     SessionUpdate,
 )
-from assistant.realtime.items import decode_pcm, message_from_item
+from assistant.realtime.items import decode_sound, message_from_item
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnRules
@@ -204,8 +204,8 @@ class RealtimeSession:
             case SessionUpdate():
                 return self._update(event)
             case Append():
-                samples = decode_pcm(event.audio, param="audio")
-                return [Feed(samples, self._settings.audio.input.format.rate)]
+                sound = decode_sound(event.audio, self._settings.audio.input.format, param="audio")
+                return [Feed(sound.samples, sound.sample_rate_hz)]
             case Commit():
                 return [FlushHearing(event.event_id)]
             case Clear():
@@ -234,9 +234,9 @@ class RealtimeSession:
         return [*configure, *settled, updated]
 
     def _create_item(self, event: ItemCreate) -> list[Effect]:
-        rate_hz = self._settings.audio.input.format.rate
         item_id = event.item.id or self._new_id("item")
-        message = message_from_item(event.item, id=item_id, sample_rate_hz=rate_hz)
+        format = self._settings.audio.input.format
+        message = message_from_item(event.item, id=item_id, format=format)
         return self._dialogue.create_item(message, after=event.previous_item_id)
 
     # Server events.

@@ -1,7 +1,8 @@
 """The settings of a Realtime session, and how a client changes them. Pure.
 
-`session.update` merges: fields that are absent keep their value, `""` and `[]` clear, and `null` is
-the server's own setting again; but for `turn_detection`, which it switches off.
+`session.update` merges, object by object: fields that are absent keep their value, `""` and `[]`
+clear, and `null` is the server's own setting again; but for `turn_detection`, which it switches
+off.
 Clients written for the hosted API send fields that don't apply to text output from an open model
 (voice, tracing, transcription): these are accepted, and the session shows what took effect.
 """
@@ -11,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
-from assistant.realtime.events import protocol_error
+from assistant.realtime.events import ClientModel, protocol_error
 from audio_io.endpointer import TurnDetection
 
 _DEFAULT = TurnDetection()
@@ -24,18 +25,23 @@ Inert = Annotated[Any, Field(exclude=True)]
 Off = Annotated[None, BeforeValidator(lambda _: None)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PcmFormat(_Model):
+class PcmFormat(ClientModel):
     """16-bit little-endian mono. 24 kHz is the API's; 16 kHz, the models' own rate, is ours."""
 
     type: Literal["audio/pcm"] = "audio/pcm"
     rate: Literal[24_000, 16_000] = 24_000
 
 
-class ServerVad(_Model):
+class G711Format(ClientModel):
+    """A telephone's: 8 kHz mono, a byte a sample; μ-law or A-law."""
+
+    type: Literal["audio/pcmu", "audio/pcma"]
+
+
+AudioFormat = Annotated[PcmFormat | G711Format, Field(discriminator="type")]
+
+
+class ServerVad(ClientModel):
     """Turns are cut by the server's voice-activity detection."""
 
     type: Literal["server_vad"] = "server_vad"
@@ -47,7 +53,7 @@ class ServerVad(_Model):
     idle_timeout_ms: Off = None
 
 
-class SemanticVad(_Model):
+class SemanticVad(ClientModel):
     """Accepted, since agent frameworks ask for it by default; server VAD takes its place."""
 
     type: Literal["semantic_vad"]
@@ -56,8 +62,8 @@ class SemanticVad(_Model):
     interrupt_response: bool = True
 
 
-class InputAudioSettings(_Model):
-    format: PcmFormat = PcmFormat()
+class InputAudioSettings(ClientModel):
+    format: AudioFormat = PcmFormat()
     noise_reduction: Off = None
     transcription: Off = None
     turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = (
@@ -65,21 +71,21 @@ class InputAudioSettings(_Model):
     )
 
 
-class AudioSettings(_Model):
+class AudioSettings(ClientModel):
     input: InputAudioSettings = InputAudioSettings()
     output: Inert = None
 
 
-class SessionSettings(_Model):
+class SessionSettings(ClientModel):
     """What a client sees as `session`, and may change by `session.update`."""
 
     type: Literal["realtime"] = "realtime"
     # Clients ask for audio by default; what they get is text, and the session says so.
-    output_modalities: Annotated[list[Literal["text"]], BeforeValidator(lambda _: ["text"])] = [
-        "text"
-    ]
+    output_modalities: Annotated[list[Literal["text"]], BeforeValidator(lambda _: ["text"])] = (
+        Field(default=["text"])
+    )
     instructions: str = ""
-    tools: list[dict[str, Any]] = []
+    tools: list[dict[str, Any]] = Field(default=[])
     tool_choice: Any = "auto"
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
     audio: AudioSettings = AudioSettings()
@@ -100,7 +106,7 @@ class SessionSettings(_Model):
         try:
             settings = SessionSettings.model_validate(merged)
         except ValidationError as error:
-            raise protocol_error(error, prefix="session") from error
+            raise protocol_error(error, merged, prefix="session") from error
         return settings._with_server_vad(defaults)
 
     def _with_server_vad(self, defaults: SessionSettings) -> SessionSettings:
@@ -116,7 +122,8 @@ class SessionSettings(_Model):
             self.detection()
         except ValidationError as error:
             path = "session.audio.input.turn_detection"
-            raise protocol_error(error, prefix=path) from error
+            asked = wanted.model_dump() if wanted else {}
+            raise protocol_error(error, asked, prefix=path) from error
         return self
 
     @property

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_io.pcm import SAMPLE_RATE_HZ
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 NO_ID = ""
 """Of messages that are in prompts alone; no client can give it to one."""
@@ -51,7 +51,27 @@ class AudioPart:
         return cls(hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest(), samples)
 
 
-Part = TextPart | AudioPart
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A function that the assistant wants called; the one part of its message."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it: it may be none."""
+    token_ids: tuple[int, ...] = ()
+    """As in TextPart, with all that the model wrote around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionOutput:
+    """What came of a call; the one part of a tool's message."""
+
+    call_id: str
+    output: str
+
+
+Part = TextPart | AudioPart | FunctionCall | FunctionOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,26 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask for."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """A JSON schema; not to be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneTool:
+    """The function that the model must call."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | OneTool
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """All that a reply is to be based on, declared whole every time.
 
@@ -71,6 +111,11 @@ class Prompt:
     """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    task: Literal["reply", "transcription"] = "reply"
+    """A transcription's only message is what was said, with the instruction to write it down as
+    its last part; an engine that has other means for that leaves it unread."""
 
 
 class SaidReplies:
@@ -191,7 +236,7 @@ class Conversation:
         leading = True
         # The newest message always stays.
         for message in self._messages[:-1]:
-            if excess <= 0 and message.role != "assistant":
+            if excess <= 0 and message.role in ("user", "system"):
                 break
             leading = leading and message.role == "system"
             if not leading:
@@ -202,14 +247,28 @@ class Conversation:
 
     def prompt(self, instructions: str, *tentative: Message) -> Prompt:
         """The prompt for a reply: instructions, everything said, then what may yet be said."""
-        system = (Message(NO_ID, "system", (TextPart(instructions),)),)
-        return Prompt((*(system if instructions else ()), *self._messages, *tentative))
+        return make_prompt(instructions, [*self._messages, *tentative])
 
     def _index(self, message_id: str) -> int:
         for index, message in enumerate(self._messages):
             if message.id == message_id:
                 return index
         raise KeyError(message_id)
+
+
+def make_prompt(instructions: str, messages: Iterable[Message]) -> Prompt:
+    """The prompt for a reply to `messages`. What came of a call that isn't among them is left out:
+    no model knows what to make of it.
+    """
+    system = Message(NO_ID, "system", (TextPart(instructions),))
+    kept = [system] if instructions else []
+    called: set[str] = set()
+    for message in messages:
+        called |= {part.call_id for part in message.parts if isinstance(part, FunctionCall)}
+        outputs = {part.call_id for part in message.parts if isinstance(part, FunctionOutput)}
+        if outputs <= called:
+            kept.append(message)
+    return Prompt(tuple(kept))
 
 
 def _samples(message: Message) -> int:
@@ -222,4 +281,19 @@ def _written(message: Message) -> int:
 
 
 def _chars(message: Message) -> int:
-    return sum(len(part.text) for part in message.parts if isinstance(part, TextPart))
+    return sum(len(text) for part in message.parts for text in written_in(part))
+
+
+def written_in(part: Part) -> tuple[str, ...]:
+    """All text that a part brings into a prompt, whatever a template writes around it."""
+    match part:
+        case TextPart():
+            return (part.text,)
+        case AudioPart():
+            return ()
+        case FunctionCall():
+            return (part.name, part.arguments)
+        case FunctionOutput():
+            return (part.output,)
+        case _:
+            assert_never(part)

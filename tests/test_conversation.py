@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.conversation import AudioPart, Conversation, Message, TextPart
+from assistant.conversation import (
+    AudioPart,
+    Conversation,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    TextPart,
+)
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 
@@ -126,3 +133,34 @@ def test_the_newest_message_stays_whatever_it_takes() -> None:
     conversation = Conversation(max_messages=10, max_audio_s=100, max_text_chars=1000)
     conversation.add(Message("only", "user", (TextPart("x" * 900),)))
     assert conversation.shorten(text_tokens=900, audio_tokens=0, to_tokens=10) == 0
+
+
+CALL = Message("call", "assistant", (FunctionCall("c1", "get_weather", '{"in":"Rome"}'),))
+OUTPUT = Message("output", "tool", (FunctionOutput("c1", "sunny"),))
+
+
+def test_what_came_of_a_call_is_told_only_where_the_call_is_known() -> None:
+    conversation = make()
+    for message in (text("a"), CALL, OUTPUT):
+        conversation.add(message)
+    assert conversation.prompt("").messages == (text("a"), CALL, OUTPUT)
+    conversation.delete("call")
+    assert conversation.prompt("").messages == (text("a"),)
+    assert ids(conversation) == ["a", "output"]
+
+
+def test_shortening_leaves_no_output_first() -> None:
+    conversation = make()
+    for message in (text("a", "x" * 50), CALL, OUTPUT, text("b"), text("c")):
+        conversation.add(message)
+    conversation.shorten(text_tokens=100, audio_tokens=0, to_tokens=95)
+    assert ids(conversation) == ["b", "c"]
+
+
+def test_functions_count_as_text() -> None:
+    conversation = make()
+    for message in (CALL, OUTPUT, text("a", "x" * 71)):
+        conversation.add(message)
+    assert conversation.trim() == 0
+    conversation.add(text("b", "x"))
+    assert conversation.trim() == 1

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Message, Part, TextPart
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    Part,
+    TextPart,
+    written_in,
+)
 from assistant.errors import ProtocolError
 from assistant.realtime.events import (
     AssistantItem,
@@ -91,14 +99,24 @@ def _audio_part(sound: Sound, param: str) -> AudioPart:
 
 def item_from_message(message: Message, *, status: str = "completed") -> dict[str, Any]:
     """The item that clients see for `message`; audio is not sent back."""
-    return {
-        "id": message.id,
-        "object": "realtime.item",
-        "type": "message",
-        "status": status,
-        "role": message.role,
-        "content": _content(message),
-    }
+    common = {"id": message.id, "object": "realtime.item", "status": status}
+    match message.parts:
+        case (FunctionCall() as call,):
+            return {
+                **common,
+                "type": "function_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+        case (FunctionOutput() as output,):
+            return {
+                **common,
+                "type": "function_call_output",
+                "call_id": output.call_id,
+                "output": output.output,
+            }
+    return {**common, "type": "message", "role": message.role, "content": _content(message)}
 
 
 def text_of(message: Message) -> str:
@@ -111,12 +129,9 @@ def _content(message: Message) -> list[dict[str, Any]]:
         # Its parts differ in what is known of their tokens, which is no client's business.
         text = text_of(message)
         return [{"type": "output_text", "text": text}] if text else []
-    return [_input_content(part) for part in message.parts]
-
-
-def _input_content(part: Part) -> dict[str, Any]:
-    match part:
-        case TextPart():
-            return {"type": "input_text", "text": part.text}
-        case AudioPart():
-            return {"type": "input_audio", "transcript": None}
+    return [
+        {"type": "input_audio", "transcript": None}
+        if isinstance(part, AudioPart)
+        else {"type": "input_text", "text": "".join(written_in(part))}
+        for part in message.parts
+    ]

@@ -12,9 +12,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, assert_never
 
-from assistant.conversation import AudioPart, Prompt, TextPart
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Prompt,
+    TextPart,
+    written_in,
+)
 from assistant.engines.embedded.answers import answer, audios_in, pieces, user_turns
 from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.settings import EmbeddedSettings
@@ -212,8 +219,8 @@ def _tokens(prompt: Prompt) -> list[_Held]:
 
     Raises EngineError where it is too long.
     """
-    texts = (p.text for m in prompt.messages for p in m.parts if isinstance(p, TextPart))
-    chars = sum(map(len, texts))
+    parts = (part for message in prompt.messages for part in message.parts)
+    chars = sum(len(text) for part in parts for text in written_in(part))
     # A piece of text has a character at least. Looked at before anything is made of it.
     if chars > CONTEXT_TOKENS:
         raise EngineError(
@@ -225,12 +232,16 @@ def _tokens(prompt: Prompt) -> list[_Held]:
         tokens.append(_marker(message.role))
         for part in message.parts:
             match part:
-                case TextPart():
-                    ids = part.token_ids or tuple(piece.id for piece in pieces(part.text))
-                    tokens += map(_piece, ids)
+                case TextPart() if part.token_ids:
+                    tokens += map(_piece, part.token_ids)
+                case TextPart() | FunctionCall() | FunctionOutput():
+                    for text in written_in(part):
+                        tokens += [_piece(piece.id) for piece in pieces(text)]
                 case AudioPart():
                     frames = len(part.samples) * AUDIO_TOKENS_PER_S / SAMPLE_RATE_HZ
                     tokens.append(_Held(part.digest, TokenCount(audio=round(frames))))
+                case _:
+                    assert_never(part)
     return tokens
 
 

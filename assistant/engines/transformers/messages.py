@@ -137,8 +137,9 @@ def audio_of(prompt: Prompt) -> dict[str, AudioPart]:
 
 def without_samples(prompt: Prompt) -> Prompt:
     """The prompt as it crosses, its audio parts digests alone."""
-    return Prompt(
-        tuple(
+    return replace(
+        prompt,
+        messages=tuple(
             replace(
                 message,
                 parts=tuple(
@@ -147,5 +148,5 @@ def without_samples(prompt: Prompt) -> Prompt:
                 ),
             )
             for message in prompt.messages
-        )
+        ),
     )

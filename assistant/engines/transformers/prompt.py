@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    Message,
+    Part,
+    Prompt,
+    TextPart,
+    written_in,
+)
 from assistant.engines.engine import TokenCount
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.slots import Units
@@ -124,20 +132,18 @@ class PromptRenderer:
             return {"role": message.role, "content": content}
         pieces = []
         for part in message.parts:
-            assert isinstance(part, TextPart), "only users have audio"
-            if part.token_ids:
+            ids = part.token_ids if isinstance(part, TextPart | FunctionCall) else ()
+            if ids:
                 pieces.append(f"{_IDS}{len(known)}{_IDS}")
-                known.append(part.token_ids)
+                known.append(ids)
             else:
-                pieces.append(self._cut(part.text))
+                pieces += map(self._cut, written_in(part))
         return {"role": message.role, "content": "".join(pieces)}
 
-    def _content(self, part: TextPart | AudioPart) -> dict[str, str]:
-        match part:
-            case TextPart():
-                return {"type": "text", "text": self._cut(part.text)}
-            case AudioPart():
-                return {"type": "audio"}
+    def _content(self, part: Part) -> dict[str, str]:
+        if isinstance(part, AudioPart):
+            return {"type": "audio"}
+        return {"type": "text", "text": self._cut("".join(written_in(part)))}
 
     def _cut(self, text: str) -> str:
         return self._control.sub(rf"\1{_CUT}", text.translate(_MARKS))

@@ -23,7 +23,8 @@ The rules:
 - speech during a reply aloud is in doubt, if the client wants to be interrupted: it may be a cough.
   The reply is held while the sound goes on, and released when it pauses. Only when the speech is
   confirmed, because it has lasted, is it announced, and interrupts. A sound that ends in doubt is
-  no turn: nobody hears of it;
+  no turn: nobody hears of it. But where the reply ends first there is nothing left to protect, and
+  a short answer must not be lost: the sound is a turn then, like any other;
 - where the client doesn't want that, a turn during a reply is answered when the reply has finished;
 - what a client asks for goes before what was guessed.
 """
@@ -126,13 +127,7 @@ class TurnTaker:
 
     def pause_began(self) -> list[TurnAction]:
         self._hearing = _Hearing.PAUSED
-        if self._in_doubt:
-            return self._release()
-        wanted = self.rules.speculate and self.rules.create_response
-        if not wanted or self._replying is not _Replying.NOT:
-            return []
-        self._replying = _Replying.AHEAD
-        return [TurnAction.SPECULATE]
+        return self._release() if self._in_doubt else self._speculate()
 
     def speech_resumed(self) -> list[TurnAction]:
         self._hearing = _Hearing.SPEAKING
@@ -173,14 +168,27 @@ class TurnTaker:
         What is heard meanwhile, and was in doubt for the reply's sake, is a turn then.
         """
         self._owed = False
-        announced = [TurnAction.ANNOUNCE] if self._in_doubt else []
-        self._in_doubt = False
-        return [*self._interrupt(), *announced]
+        return [*self._interrupt(), *self._believe()]
 
     def finished(self) -> list[TurnAction]:
         """The reply has come to its end; one ahead only by failing, so the turn may try again."""
         self._replying = _Replying.NOT
-        return self._answer() if self._owed else []
+        return self._answer() if self._owed else self._believe()
+
+    def _believe(self) -> list[TurnAction]:
+        """What is in doubt is a turn, now that there is no reply that it could disturb."""
+        if not self._in_doubt:
+            return []
+        self._in_doubt = False
+        paused = self._hearing is _Hearing.PAUSED
+        return [TurnAction.ANNOUNCE, *(self._speculate() if paused else [])]
+
+    def _speculate(self) -> list[TurnAction]:
+        wanted = self.rules.speculate and self.rules.create_response
+        if not wanted or self._replying is not _Replying.NOT:
+            return []
+        self._replying = _Replying.AHEAD
+        return [TurnAction.SPECULATE]
 
     def _answer(self) -> list[TurnAction]:
         self._owed = False  # this answer covers it

@@ -300,11 +300,11 @@ def test_a_cough_during_a_reply_leaves_no_trace_on_the_wire() -> None:
     client.speaks()
     client.model_says(*REPLY[:2])
     # What the model goes on to say is held while the sound lasts, and shown when it pauses.
-    assert [*client.starts_to_speak(40_000), *client.model_says(*REPLY[2:])] == []
-    released = client.pauses()
-    assert types(released) == TURN_ANSWERED[5:]
-    assert sent(released)[0]["delta"] == " day"
+    assert [*client.starts_to_speak(40_000), *client.model_says(REPLY[2])] == []
+    (released,) = sent(client.pauses())
+    assert released["delta"] == " day"
     assert client.stops() == []
+    client.model_says(FINISHED)
     assert [message.id for message in client.session.messages] == ["item_1", "item_2"]
     # The next turn is told of as if there had been none in between, and doesn't hold the cough.
     events = sent(client.speaks(80_000))
@@ -364,10 +364,52 @@ def test_a_reply_that_fails_while_it_is_held() -> None:
     client.model_says(REPLY[2])
     reply_id = client.session._dialogue._responder.id
     assert reply_id is not None
-    *_, done = sent(client.session.failed(reply_id, "out of memory"))
+    *_, done, started = sent(client.session.failed(reply_id, "out of memory"))
     assert done["response"]["status"] == "failed"
     assert client.said_by("assistant") == ["Good"]
-    assert [*client.pauses(), *client.stops()] == []
+    # There is nothing left that the sound could disturb.
+    assert (started["type"], started["audio_start_ms"]) == (
+        "input_audio_buffer.speech_started",
+        2500,
+    )
+    assert types([*client.pauses(), *client.stops()]) == [
+        "StartReply",
+        *TURN_TAKEN,
+        "CommitReply",
+        "response.created",
+    ]
+
+
+def test_a_short_answer_just_before_a_reply_ends_is_not_lost() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    client.model_says(*REPLY[2:])
+    # The pause lets the rest of the reply out, which is its end: so the sound is a turn.
+    effects = client.pauses()
+    assert types(effects) == [
+        "response.output_text.delta",
+        *TURN_ANSWERED[6:],
+        "input_audio_buffer.speech_started",
+        "StartReply",
+    ]
+    start = effects[-1]
+    assert isinstance(start, StartReply) and start.options.speculative
+    assert start.prompt.messages[-1].parts == (AudioPart.of(client.said.samples),)
+    assert types(client.stops()) == [*TURN_TAKEN, "CommitReply", "response.created"]
+
+
+def test_a_sound_in_whose_pause_the_reply_ends_is_answered_too() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    client.starts_to_speak(40_000)
+    client.pauses()
+    effects = client.model_says(*REPLY[2:])
+    assert types(effects)[-2:] == ["input_audio_buffer.speech_started", "StartReply"]
+    assert types(client.session.heard(SpeechResumed(50_000))) == ["CancelReply"]
+    assert types([*client.pauses(), *client.stops()])[-1] == "response.created"
 
 
 def test_a_held_reply_that_calls_a_function_ends_there() -> None:
@@ -376,8 +418,8 @@ def test_a_held_reply_that_calls_a_function_ends_there() -> None:
     client.starts_to_speak(40_000)
     client.model_says(REPLY[0], ToolCall("call_1", "get_weather", "{}", (3,)), FINISHED)
     released = client.pauses()
-    assert types(released) == ["CancelReply", "response.done"]
-    assert sent(released)[-1]["response"]["status"] == "failed"
+    assert types(released)[:2] == ["CancelReply", "response.done"]
+    assert sent(released)[0]["response"]["status"] == "failed"
 
 
 def test_what_is_committed_by_the_client_is_kept_however_short() -> None:
@@ -405,6 +447,9 @@ def test_a_reply_that_may_not_be_interrupted_is_not_held_either() -> None:
         "StartReply",
         "response.created",
     ]
+    # What the second reply tells of is the turn that it answers.
+    told = latency(client.model_says(*REPLY))
+    assert (told["speech_end_ms"], told["turn_end_ms"]) == ("3300", "4000")
 
 
 def test_a_change_of_instructions_in_the_pause_makes_the_guess_stale() -> None:

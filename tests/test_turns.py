@@ -86,15 +86,21 @@ TAKEN = [ANNOUNCE, SPECULATE, PROMOTE]
         ),
         pytest.param(
             {},
-            (*TURN, "speech_started", "pause_began", "finished", "speech_dismissed", *TURN),
+            (*TURN, "speech_started", "pause_began", "finished", "speech_stopped"),
             [*TAKEN, HOLD, RELEASE, *TAKEN],
-            id="a cough at the end of a reply",
+            id="a short answer at the end of a reply",
         ),
         pytest.param(
             {},
             (*TURN, "speech_started", "pause_began", "finished", "speech_resumed", *SPOKEN[1:]),
-            [*TAKEN, HOLD, RELEASE, *TAKEN],
+            [*TAKEN, HOLD, RELEASE, ANNOUNCE, SPECULATE, WITHDRAW, SPECULATE, PROMOTE],
             id="a turn that began in a reply and outlasts it",
+        ),
+        pytest.param(
+            {},
+            (*TURN, "speech_started", "finished", *SPOKEN[1:]),
+            [*TAKEN, HOLD, *TAKEN],
+            id="a reply that failed while a sound held it",
         ),
         pytest.param(
             {},

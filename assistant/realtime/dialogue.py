@@ -68,6 +68,7 @@ class Dialogue:
         self._history = History(conversation, session_id=session_id, send=send)
         self._turns = TurnTaker(rules)
         self._turn = OpenTurn(new_id)
+        self._owed: TurnEnd | None = None
         self._settings = settings
         self._follow_rules()
 
@@ -91,7 +92,8 @@ class Dialogue:
                 busy = self._responder.id is not None
                 return [] if busy else [Prefill(self._prompt(self._turn.message()))]
             case PauseBegan():
-                return self._act(self._turns.pause_began(), pause=event.utterance)
+                self._turn.last = event.utterance
+                return self._act(self._turns.pause_began())
             case SpeechResumed():
                 return self._act(self._turns.speech_resumed())
             case SpeechStopped() if self._turns.in_doubt:
@@ -110,6 +112,8 @@ class Dialogue:
                 as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
                 end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
+                # An answer that has to wait for the reply under way is to this turn all the same.
+                self._owed = None if actions else end
                 return [stopped, *committed, *self._act(actions, end=end)]
             case _:
                 assert_never(event)
@@ -233,22 +237,20 @@ class Dialogue:
         self,
         actions: list[TurnAction],
         *,
-        pause: Utterance | None = None,
         end: TurnEnd | None = None,
         asked: ResponseParams = _NOTHING_SPECIAL,
         reason: str = "turn_detected",
     ) -> list[Effect]:
         """Turn decisions into effects.
 
-        `pause`: the last part of the turn that a reply ahead is for; `end`: of the turn that is
-        answered, where it has just been spoken; `asked`: what the client
-        wants of this reply; `reason`: why one is interrupted.
+        `end`: of the turn that is answered, where it was spoken; `asked`: what the client wants of
+        this reply; `reason`: why one is interrupted.
         """
         effects: list[Effect] = []
         for action in actions:
             match action:
                 case TurnAction.SPECULATE:
-                    prompt = self._prompt(self._turn.message(pause))
+                    prompt = self._prompt(self._turn.message(self._turn.last))
                     effects += self._responder.start(prompt, self._options(ahead=True))
                 case TurnAction.WITHDRAW:
                     effects += self._responder.withdraw()
@@ -285,7 +287,8 @@ class Dialogue:
         """What follows where the reply has come to its end."""
         if self._responder.id is not None:
             return []
-        return [*self._make_room(), *self._act(self._turns.finished())]
+        owed, self._owed = self._owed, None
+        return [*self._make_room(), *self._act(self._turns.finished(), end=owed)]
 
     def _make_room(self) -> list[Effect]:
         """Drop the oldest turns where the context fills up: many at once, so that this is seldom.

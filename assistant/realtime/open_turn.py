@@ -17,6 +17,8 @@ class OpenTurn:
         self._parts: list[AudioPart] = []
         self.start_sample = 0
         """Where its audio begins; has a meaning only once speech has started."""
+        self.last: Utterance | None = None
+        """Its last part, if the pause that it is in is its end."""
 
     @property
     def id(self) -> str:
@@ -45,4 +47,4 @@ class OpenTurn:
 
     def start_over(self) -> None:
         """The turn is a message now, or forgotten: what comes next belongs to another."""
-        self._id, self._parts = None, []
+        self._id, self._parts, self.last = None, [], None

@@ -13,7 +13,7 @@ import pytest
 from assistant.conversation import AudioPart, Message, Part, Prompt, Role, TextPart
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.embedded.answers import ABILITIES, INTRODUCTION, WORDLESS, pieces
-from assistant.engines.embedded.session import EmbeddedReply, EmbeddedSession
+from assistant.engines.embedded.session import EmbeddedSession
 from assistant.engines.engine import (
     Finished,
     ReplyEvent,
@@ -22,6 +22,7 @@ from assistant.engines.engine import (
     Text,
     TokenCount,
 )
+from assistant.engines.operations import QueuedReply
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from tests.speech import join, noise_floor, silence
@@ -106,11 +107,11 @@ def noisy(part: AudioPart, dbfs: float) -> AudioPart:
     return AudioPart.of(noise_floor(join(silence(500), part.samples, silence(500)), dbfs))
 
 
-def ask(session: EmbeddedSession, *messages: Message, **options: object) -> EmbeddedReply:
+def ask(session: EmbeddedSession, *messages: Message, **options: object) -> QueuedReply:
     return session.reply(Prompt(messages), ReplyOptions(**options))  # type: ignore[arg-type]
 
 
-async def all_of(reply: EmbeddedReply) -> list[ReplyEvent]:
+async def all_of(reply: QueuedReply) -> list[ReplyEvent]:
     return [event async for event in reply]
 
 

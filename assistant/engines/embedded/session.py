@@ -1,4 +1,4 @@
-"""A conversation's session of the embedded engine, and its replies.
+"""A conversation's session of the embedded engine.
 
 It keeps what a model would keep: the tokens that it has taken in and said. A prompt is compared
 with them; the longest common prefix counts as reused, the rest as dropped.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar, assert_never
+from typing import Literal, assert_never
 
 from assistant.conversation import (
     AudioPart,
@@ -28,7 +28,6 @@ from assistant.engines.embedded.settings import EmbeddedSettings
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
-    ReplyEvent,
     ReplyOptions,
     Started,
     Text,
@@ -36,6 +35,7 @@ from assistant.engines.engine import (
     TokenCount,
     Usage,
 )
+from assistant.engines.operations import Operations, QueuedReply
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ
 
@@ -43,8 +43,6 @@ AUDIO_TOKENS_PER_S = 25
 """Qwen2-Audio's."""
 CONTEXT_TOKENS = 262_144
 """Of its own making: hours of audio, and more text than a conversation may hold."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,52 +68,24 @@ class EmbeddedSession:
         self._now = now
         self._sleep = sleep
         self._held: list[_Held] = []
-        self._main: asyncio.Task[Any] | None = None
-        self._side: set[asyncio.Task[Any]] = set()
-        self._taking_over = asyncio.Lock()
-        self._closed = False
+        self._operations = Operations("embedded engine")
 
     async def count(self, prompt: Prompt) -> TokenCount:
         return _total(_tokens(prompt))
 
     async def prefill(self, prompt: Prompt) -> PrefillReport:
-        return await (await self._begin(lambda: self._take_in(prompt)))
+        return await (await self._operations.begin(lambda: self._take_in(prompt)))
 
-    def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> EmbeddedReply:
-        return EmbeddedReply(
+    def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> QueuedReply:
+        return QueuedReply(
+            self._operations,
             lambda reply: self._answer(reply, prompt, options, keep=not side),
-            self._begin_beside if side else self._begin,
             committed=not options.speculative,
+            side=side,
         )
 
     async def close(self) -> None:
-        self._closed = True
-        running = [task for task in (self._main, *self._side) if task is not None]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-
-    async def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Make `work` the main operation, once the unfinished one is cancelled."""
-        async with self._taking_over:
-            if self._main is not None and not self._main.done():
-                self._main.cancel()
-                await asyncio.wait([self._main])
-            task = self._task(work)
-            self._main = task
-            return task
-
-    async def _begin_beside(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        task = self._task(work)
-        self._side.add(task)
-        task.add_done_callback(self._side.discard)
-        return task
-
-    def _task(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        if self._closed:
-            raise EngineError("The session is closed.")
-        return asyncio.create_task(work(), name="embedded engine")
+        await self._operations.close()
 
     async def _take_in(self, prompt: Prompt, *, keep: bool = True) -> PrefillReport:
         """Listen to what the newest turn said, and hold `prompt` from now on."""
@@ -134,7 +104,7 @@ class EmbeddedSession:
         return report
 
     async def _answer(
-        self, reply: EmbeddedReply, prompt: Prompt, options: ReplyOptions, *, keep: bool
+        self, reply: QueuedReply, prompt: Prompt, options: ReplyOptions, *, keep: bool
     ) -> None:
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
@@ -166,52 +136,6 @@ class EmbeddedSession:
                 said += 1
         usage = Usage(report.prompt, report.reused, said)
         reply.put(Finished(reason, usage, Timings(prefill_ms, first_token_ms, since_ms())))
-
-
-class EmbeddedReply:
-    """One reply; see `Reply`. Its work is a task that starts with the iteration."""
-
-    def __init__(
-        self,
-        work: Callable[[EmbeddedReply], Coroutine[Any, Any, None]],
-        begin: Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[asyncio.Task[None]]],
-        *,
-        committed: bool,
-    ) -> None:
-        self.committed = asyncio.Event()
-        if committed:
-            self.committed.set()
-        self._work = work
-        self._begin = begin
-        self._task: asyncio.Task[None] | None = None
-        self._cancelled = False
-        self._events: asyncio.Queue[ReplyEvent | None] = asyncio.Queue()
-
-    async def __aiter__(self) -> AsyncIterator[ReplyEvent]:
-        if self._cancelled:
-            return
-        self._task = await self._begin(lambda: self._work(self))
-        self._task.add_done_callback(lambda _: self._events.put_nowait(None))
-        try:
-            while (event := await self._events.get()) is not None and not self._cancelled:
-                yield event
-            if not self._task.cancelled() and (error := self._task.exception()):
-                raise error
-        finally:
-            await self.cancel()
-
-    def put(self, event: ReplyEvent) -> None:
-        """Called by the work: the next event."""
-        self._events.put_nowait(event)
-
-    def commit(self) -> None:
-        self.committed.set()
-
-    async def cancel(self) -> None:
-        self._cancelled = True
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
 
 def _tokens(prompt: Prompt) -> list[_Held]:

@@ -1,0 +1,124 @@
+"""What goes over the wire for a conversation: chat messages, with the audio in them. Pure.
+
+A message always becomes the same bytes. So of a conversation that goes on, a server finds all but
+the end in its prefix cache.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from typing import Any, Literal, assert_never
+
+from assistant.conversation import (
+    TEMPLATE_CHARS,
+    AudioPart,
+    Message,
+    Part,
+    Prompt,
+    TextPart,
+)
+from assistant.engines.engine import TokenCount
+from audio_io.pcm import SAMPLE_RATE_HZ
+
+AudioAs = Literal["input_audio", "input_audio_url", "audio_url"]
+
+AUDIO_TOKENS_PER_S = 25
+"""Of Qwen's audio models. Whisper's encoder makes 50 frames a second of which others keep fewer."""
+CHARS_PER_TOKEN = 4
+"""Of English, about."""
+
+
+class Rendering:
+    """One conversation in the words of the wire. Each audio is encoded once, and kept."""
+
+    def __init__(self, audio_as: AudioAs) -> None:
+        self._audio_as = audio_as
+        self._encoded: dict[str, str] = {}
+        """Base64 of wav files, by the audio's digest."""
+
+    def messages(self, prompt: Prompt) -> list[dict[str, Any]]:
+        """The messages of a request."""
+        return [self._message(message) for message in prompt.messages if message.parts]
+
+    def keep_only(self, prompt: Prompt) -> None:
+        """Let go of audio that `prompt` no longer holds."""
+        kept = {
+            part.digest
+            for message in prompt.messages
+            for part in message.parts
+            if isinstance(part, AudioPart)
+        }
+        self._encoded = {key: data for key, data in self._encoded.items() if key in kept}
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        match message.parts:
+            # Some servers take no list where there is nothing but text.
+            case (TextPart(text=text),):
+                content: str | list[dict[str, Any]] = text
+            case parts:
+                content = [self._part(part) for part in parts]
+        return {"role": message.role, "content": content}
+
+    def _part(self, part: Part) -> dict[str, Any]:
+        match part:
+            case TextPart():
+                return {"type": "text", "text": part.text}
+            case AudioPart():
+                return self._audio(self._base64(part))
+            case _:
+                assert_never(part)
+
+    def _audio(self, data: str) -> dict[str, Any]:
+        match self._audio_as:
+            case "input_audio":
+                return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+            case "input_audio_url":
+                url = f"data:;base64,{data}"
+                return {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}}
+            case "audio_url":
+                return {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{data}"}}
+            case _:
+                assert_never(self._audio_as)
+
+    def _base64(self, part: AudioPart) -> str:
+        if part.digest not in self._encoded:
+            self._encoded[part.digest] = base64.b64encode(wav(part)).decode()
+        return self._encoded[part.digest]
+
+
+def wav(part: AudioPart) -> bytes:
+    """The audio as a wav file: 16 bits, 16 kHz, mono."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(SAMPLE_RATE_HZ)
+        writer.writeframes(part.samples.astype("<i2", copy=False).tobytes())
+    return file.getvalue()
+
+
+def estimated(prompt: Prompt) -> TokenCount:
+    """About how many tokens `prompt` takes: only the server can count them."""
+    chars = samples = 0
+    for message in prompt.messages:
+        chars += TEMPLATE_CHARS
+        for part in message.parts:
+            match part:
+                case TextPart():
+                    chars += len(part.text)
+                case AudioPart():
+                    samples += len(part.samples)
+                case _:
+                    assert_never(part)
+    return TokenCount(
+        text=round(chars / CHARS_PER_TOKEN),
+        audio=round(samples * AUDIO_TOKENS_PER_S / SAMPLE_RATE_HZ),
+    )
+
+
+def in_proportion(total: int, like: TokenCount) -> TokenCount:
+    """So many tokens, divided as `like` is."""
+    audio = round(total * like.audio / max(1, like.total))
+    return TokenCount(text=total - audio, audio=audio)

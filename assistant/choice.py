@@ -14,8 +14,14 @@ EXAMPLE = "Qwen/Qwen2-Audio-7B-Instruct"
 def make_engine(config: ModelConfig) -> Engine:
     """The engine that the configuration names, not yet started.
 
+    With `auto`: servers where there are some, else the model named, else the embedded engine.
+
     Raises ConfigError where engine and model don't go together.
     """
+    if config.engine == "openai_compatible" or (
+        config.engine == "auto" and config.openai_compatible.base_urls
+    ):
+        return _behind_servers(config)
     model = config.name
     if model is None:
         if config.engine == "transformers":
@@ -30,3 +36,20 @@ def make_engine(config: ModelConfig) -> Engine:
             "--model alone takes the transformers engine."
         )
     return TransformersEngine(model, config.transformers)
+
+
+def _behind_servers(config: ModelConfig) -> Engine:
+    if not config.openai_compatible.base_urls:
+        raise ConfigError(
+            "The openai_compatible engine needs a server: list its address in the configuration's "
+            'model.openai_compatible.base_urls, as ["http://127.0.0.1:8000/v1"].'
+        )
+    try:
+        # Here, since it takes a second to import, and an extra to install.
+        from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The openai_compatible engine needs the package {error.name}: "
+            "pip install -e '.[remote]'"
+        ) from error
+    return OpenAICompatibleEngine(config.name, config.openai_compatible)

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.engines.embedded import EmbeddedSettings
+from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS
@@ -84,11 +85,12 @@ class TurnsConfig(_Section):
 class ModelConfig(_Section):
     """What answers, and how it is instructed."""
 
-    engine: Literal["auto", "embedded", "transformers"] = "auto"
+    engine: Literal["auto", "embedded", "transformers", "openai_compatible"] = "auto"
     name: Annotated[str | None, Field(min_length=1)] = None
     instructions: str = ""
     embedded: EmbeddedSettings = EmbeddedSettings()
     transformers: TransformersSettings = TransformersSettings()
+    openai_compatible: OpenAICompatibleSettings = OpenAICompatibleSettings()
 
 
 class Config(_Section):

@@ -56,6 +56,8 @@ def test_walls(path: Path) -> None:
             assert top != "assistant", f"{where} knows {module}"
         if top in ("torch", "transformers"):
             assert where.is_relative_to("assistant/engines/transformers")
+        if top == "openai":
+            assert where.is_relative_to("assistant/engines/openai_compatible")
         if top == "sounddevice":
             assert where.name in ("microphone.py", "speaker.py", "echo.py")
         if module == "audio_io.microphone":

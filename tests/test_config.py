@@ -54,6 +54,11 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("model: {engine: best}", ["model.engine", "'best'", "'transformers'"]),
         ("model: {transformers: {temperature: 0.001}}", ["temperature", "0.001", "at least 0.01"]),
         ("model: {transformers: {device: tpu}}", ["model.transformers.device", "'tpu'"]),
+        ("model: {openai_compatible: {base_urls: [host]}}", ["base_urls.0", "'host'"]),
+        (
+            "model: {openai_compatible: {extra_body: {stream: false}}}",
+            ["extra_body", "the engine itself sets stream"],
+        ),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
     ],
 )

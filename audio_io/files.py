@@ -23,8 +23,8 @@ MAX_S = 30.0
 PADDING_SAMPLES = 2048
 """Lossy encoders fill up their last frame with silence: AAC's have 1024 samples, and two may be
 padding. So much of what is too long is cut off."""
-MAX_BYTES = 64 * 2**20
-"""30 s of the largest PCM that sound cards deliver (192 kHz, stereo, 32 bits) are 46 MB."""
+MAX_BYTES = 10 * 2**20
+"""What hosted models take; 30 s of the PCM of CDs are 5 MB."""
 
 # FFmpeg's names of what it may take a file for. It also knows playlists and session descriptions,
 # and would open the files and addresses that those name: none of these.
@@ -34,17 +34,23 @@ _FORMATS = (
 
 
 def read_audio(
-    source: Path | bytes, *, max_s: float = MAX_S, max_bytes: int = MAX_BYTES
+    source: Path | bytes,
+    *,
+    name: str = "The audio",
+    max_s: float = MAX_S,
+    max_bytes: int = MAX_BYTES,
 ) -> Int16Array:
     """The sound in a file, or in a file's bytes: int16 (n,), 16 kHz mono; n is at least 1.
 
     Of a video, the first sound track; of a damaged or truncated file, what can be decoded. No
     more is decoded than is taken: an hour of silence is a FLAC of 181 kB and 115 MB of samples.
 
-    Raises AudioFormatError.
+    `name`: what errors call bytes; a file has its own. Raises AudioFormatError.
     """
-    name = str(source) if isinstance(source, Path) else "The audio"
-    data = source if isinstance(source, bytes) else _read(source, max_bytes)
+    if isinstance(source, Path):
+        name, data = str(source), _read(source, max_bytes)
+    else:
+        data = source
     if not data:
         raise AudioFormatError(f"{name} is empty.")
     if len(data) > max_bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
 from pathlib import Path
 
 import av
@@ -31,6 +33,8 @@ def encoded(
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         context = stream.codec_context
+        # FFmpeg's own encoder of Vorbis is called experimental.
+        context.options = {"strict": "experimental"}
         context.open()
         frame = av.AudioFrame.from_ndarray(chirp(seconds, rate_hz)[None, :], "s16", "mono")
         frame.sample_rate = rate_hz
@@ -67,6 +71,10 @@ def likeness(samples: Int16Array, reference: Int16Array) -> float:
         ("adts", "aac", 48_000, "stereo"),
         ("mpegts", "mp2", 48_000, "stereo"),
         ("amr", "libopencore_amrnb", 8_000, "mono"),
+        ("3gp", "libopencore_amrnb", 8_000, "mono"),
+        ("3gp", "aac", 32_000, "stereo"),
+        ("ogg", "vorbis", 44_100, "stereo"),
+        ("ipod", "alac", 44_100, "stereo"),
     ],
 )
 def test_formats(container: str, codec: str, rate_hz: int, layout: str) -> None:
@@ -75,6 +83,33 @@ def test_formats(container: str, codec: str, rate_hz: int, layout: str) -> None:
     # Encoders add up to two frames of silence around the sound.
     assert 0 <= len(samples) / SAMPLES_PER_MS - 1500 <= 150
     assert likeness(samples, chirp(1.5)) > 0.94
+
+
+def noise_of(size: int) -> bytes:
+    return np.random.default_rng(0).bytes(size)
+
+
+def amr_wb() -> bytes:
+    """1 s at 12.65 kbit/s, of whatever 50 frames of arbitrary bits sound like."""
+    return b"#!AMR-WB\n" + b"".join(b"\x14" + noise_of(32) for _ in range(50))
+
+
+def gsm_wav() -> bytes:
+    """A wav file with 25 blocks of 40 ms of GSM 06.10, of arbitrary bits."""
+    blocks = noise_of(25 * 65)
+    # Format 49, mono, 8 kHz, 1625 bytes/s, 65 bytes a block, 320 samples a block.
+    format_ = struct.pack("<4sIHHIIHHHH", b"fmt ", 20, 0x31, 1, 8000, 1625, 65, 0, 2, 320)
+    fact = struct.pack("<4sII", b"fact", 4, 8000)
+    data = struct.pack("<4sI", b"data", len(blocks)) + blocks + b"\0"
+    content = b"WAVE" + format_ + fact + data
+    return struct.pack("<4sI", b"RIFF", len(content)) + content
+
+
+@pytest.mark.parametrize("file", [amr_wb(), gsm_wav()], ids=["AMR-WB", "wav with GSM"])
+def test_formats_that_can_only_be_read_here(file: bytes) -> None:
+    samples = read_audio(file)
+    assert 980 <= len(samples) / SAMPLES_PER_MS <= 1020
+    assert np.abs(samples).max() > 1000
 
 
 def test_what_is_already_right_is_not_changed(tmp_path: Path) -> None:
@@ -101,18 +136,31 @@ def test_a_stream_that_changes_its_format() -> None:
     assert 900 <= len(read_audio(data)) / SAMPLES_PER_MS <= 1150
 
 
-def test_the_sound_of_a_video() -> None:
+@pytest.mark.parametrize(
+    ("container", "picture_codec", "sound_codec"),
+    [("mp4", "mpeg4", "aac"), ("webm", "libvpx", "libopus"), ("avi", "mpeg4", "libmp3lame")],
+)
+def test_the_sound_of_a_video(container: str, picture_codec: str, sound_codec: str) -> None:
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as output:
-        video = output.add_stream("mpeg4", rate=25, width=32, height=32)
-        audio = output.add_stream("aac", rate=16_000, layout="mono")
+    with av.open(file, "w", format=container) as output:
+        video = output.add_stream(picture_codec, rate=25, width=32, height=32)
+        video.pix_fmt = "yuv420p"
+        audio = output.add_stream(sound_codec, rate=48_000, layout="mono")
+        context = audio.codec_context
+        context.open()
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        sound.sample_rate = 16_000
-        for stream, frame in ((video, picture), (audio, sound)):
-            output.mux(stream.encode(frame))
-            output.mux(stream.encode(None))
-    assert len(read_audio(file.getvalue())) >= 1024
+        sound = av.AudioFrame.from_ndarray(chirp(1, 48_000)[None, :], "s16", "mono")
+        sound.sample_rate = 48_000
+        resampler = av.AudioResampler(context.format, "mono", 48_000, context.frame_size)
+        pieces = [*resampler.resample(sound), *resampler.resample(None)]
+        output.mux(video.encode(picture))
+        for piece in pieces:
+            if piece:
+                output.mux(audio.encode(piece))
+        output.mux(video.encode(None))
+        output.mux(audio.encode(None))
+    samples = read_audio(file.getvalue())
+    assert likeness(samples, chirp(1)) > 0.94
 
 
 def test_a_video_without_sound() -> None:
@@ -139,6 +187,9 @@ def test_a_truncated_file_gives_what_there_is(kind: tuple[str, str]) -> None:
     [
         (b"", "is empty"),
         (b"nothing that anybody could hear " * 100, "is no audio file"),
+        (b"%PDF-1.7\n" + bytes(2000), "is no audio file"),
+        (b"PK\3\4" + bytes(2000), "is no audio file"),
+        (b"RIFF\xff\xff\xff\xffWAVE" + bytes(2000), "is no audio file|holds no sound"),
         (encoded(0.5, "ipod", "aac", 16_000)[:400], "is no audio file"),
         (encoded(0.5, "wav", "pcm_s16le", 16_000)[:78], "holds no sound that can be decoded"),
         (encoded(3.1, "ogg", "libopus", 48_000), "holds more than 3 s"),
@@ -176,6 +227,26 @@ def test_a_file_that_names_others_opens_none(tmp_path: Path, text: str) -> None:
     playlist.write_text(text.format(path=secret))
     with pytest.raises(AudioFormatError, match="is no audio file"):
         read_audio(playlist)
+
+
+def test_an_hour_of_silence_is_not_unpacked() -> None:
+    # 0.7 MB of FLAC, 115 MB of samples.
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as output:
+        stream = output.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), "s16", "mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        for _ in range(3600 * SAMPLE_RATE_HZ // 4096):
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert len(file.getvalue()) < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioFormatError, match="holds more than 30 s"):
+            read_audio(file.getvalue())
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 GOOD = [

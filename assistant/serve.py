@@ -21,6 +21,7 @@ from assistant.engines.engine import Engine
 from assistant.errors import ConfigError
 from assistant.server import create_app
 from assistant.tls import Certificate, check_certificate, self_signed, state_folder
+from assistant.wire import WebSocketWire
 
 # The message limit is ours to explain; uvicorn closes the connection only well beyond it.
 MESSAGE_SLACK_BYTES = 2**20
@@ -76,13 +77,18 @@ async def _serve(
 def make_server(
     config: Config, engine: Engine, certificate: Certificate | None = None
 ) -> uvicorn.Server:
-    """The server as it is run, for an engine that has started."""
+    """The server as it is run, for an engine that will have started. Raises as `create_app`."""
+
+    class Wire(WebSocketWire):
+        # Half of it for the session to find out, and half to say so.
+        stuck_s = 2 * config.limits.send_timeout_s
+
     return _Server(
         uvicorn.Config(
             create_app(config, engine),
             ssl_certfile=certificate.certificate if certificate else None,
             ssl_keyfile=certificate.key if certificate else None,
-            ws="websockets-sansio",
+            ws=Wire,
             ws_max_size=config.limits.max_message_bytes + MESSAGE_SLACK_BYTES,
             # Base64 of sound hardly compresses, and deflate costs more than all the rest.
             ws_per_message_deflate=False,

@@ -1,0 +1,45 @@
+"""The websocket underneath: uvicorn's, and what it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+
+class WebSocketWire(WebSocketsSansIOProtocol):
+    """Lets go of a peer that takes nothing, and keeps keys out of the log."""
+
+    stuck_s: ClassVar[float]
+    """How long a peer may take nothing of what waits for it."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._stuck: asyncio.TimerHandle | None = None
+        # At that level the library writes every header, and every message, into uvicorn's log.
+        self.conn.debug = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # So that writing is paused whenever anything waits, and not from 64 kB on. By 0, it would
+        # be over TLS when nothing does.
+        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=1)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # A transport that is closed first waits until all is sent: to who reads nothing, for ever.
+        self._stuck = self.loop.call_later(self.stuck_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._calm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._calm()
+
+    def _calm(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None

@@ -51,7 +51,9 @@ ModelOption = Annotated[
 ApiKeyOption = Annotated[
     str | None,
     typer.Option(
-        envvar="ASSISTANT_API_KEY", show_envvar=True, help="Key that clients must present."
+        envvar="ASSISTANT_API_KEY",
+        show_envvar=True,
+        help="Key that clients must present; several are separated by commas.",
     ),
 ]
 
@@ -82,6 +84,20 @@ def serve(
     engine: EngineOption = None,
     model: ModelOption = None,
     api_key: ApiKeyOption = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with more keys, one on each line.")
+    ] = None,
+    open_to_all: Annotated[
+        bool | None,
+        typer.Option("--open-to-all", help="Let other machines in without a key."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Pages that may use it, such as https://example.org; may be repeated."),
+    ] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(help="Conversations at once; one more is refused.")
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="Certificate file (PEM), to serve https.")
     ] = None,
@@ -97,12 +113,17 @@ def serve(
         host=host,
         port=port,
         api_key=api_key,
+        api_key_file=api_key_file,
+        open_to_all=open_to_all,
+        # Without the option, the list is empty.
+        allowed_origins=allow_origin or None,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_self_signed=tls_self_signed,
     )
     with _errors_told():
-        settings = _load(config, engine, model, server)
+        limits = _given(max_sessions=max_sessions)
+        settings = _load(config, engine, model, server=server, limits=limits)
         chosen = make_engine(settings.model)
         _say_that_it_loads(settings)
         run_server(settings, chosen)
@@ -132,8 +153,10 @@ def talk(
             if own := _given(config=config, engine=engine, model=model):
                 options = " and ".join(f"--{name}" for name in own)
                 raise ConfigError(f"The server at --url has its own settings: leave out {options}.")
+            # The variable may hold all of a server's keys.
+            key = api_key.partition(",")[0] if api_key else None
             talking = hold_conversation(
-                connect_to_server(url, api_key=api_key), device=device, once=once
+                connect_to_server(url, api_key=key), device=device, once=once
             )
         else:
             source = context.get_parameter_source("api_key")
@@ -301,12 +324,12 @@ def _load(
     config: Path | None,
     engine: str | None,
     model: str | None,
-    server: dict[str, Any] | None = None,
     transformers: dict[str, Any] | None = None,
+    **sections: dict[str, Any],
 ) -> Config:
     """The settings of the file with those of the command line over them. Raises ConfigError."""
     chosen = _given(engine=engine, name=model, transformers=transformers)
-    return Config.load(config, {"server": server or {}, "model": chosen})
+    return Config.load(config, {**sections, "model": chosen})
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from audio_io.vad import VadKind
 
 _DETECTION = TurnDetection()
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# As a subprotocol, which is how browsers send it, a key can have no other characters.
+KEY_PATTERN = r"[A-Za-z0-9._~+-]+"
 
 
 class _Section(BaseModel):
@@ -33,9 +35,13 @@ class ServerConfig(_Section):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    # As a subprotocol, which is how browsers send it, a key can have no other characters.
-    api_key: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._~+-]+$", repr=False)] = None
-    allowed_origins: tuple[str, ...] = ()
+    api_key: Annotated[
+        str | None, Field(pattern=rf"^{KEY_PATTERN}(,{KEY_PATTERN})*$", repr=False)
+    ] = None
+    api_key_file: Path | None = None
+    open_to_all: bool = False
+    # As browsers write it: without a path, so without the last slash.
+    allowed_origins: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^/]+$")], ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -58,6 +64,8 @@ class LimitsConfig(_Section):
     max_messages: Annotated[int, Field(ge=2, le=100_000)] = 1000
     max_audio_s: Annotated[float, Field(ge=30, le=86_400)] = 1800.0
     max_text_chars: Annotated[int, Field(ge=1000, le=1_000_000_000)] = 200_000
+    max_client_secrets: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    client_secrets_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
 
 
 class TurnsConfig(_Section):
@@ -144,11 +152,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_server(server: ServerConfig) -> None:
     # Not validators of the section: what pydantic then reports holds all its values, the key too.
-    if not server.is_local and server.api_key is None:
+    has_key = server.api_key is not None or server.api_key_file is not None
+    if not server.is_local and not has_key and not server.open_to_all:
         raise ConfigError(
             f"server.host is {server.host!r}, which others can reach, and there is no "
-            "API key. Set one with --api-key or ASSISTANT_API_KEY, or listen on 127.0.0.1."
+            "API key. Set one with --api-key or ASSISTANT_API_KEY, listen on 127.0.0.1, or let "
+            "everyone in by --open-to-all."
         )
+    if has_key and server.open_to_all:
+        raise ConfigError("There is an API key, and --open-to-all asks for none: leave one out.")
     if (server.tls_cert is None) != (server.tls_key is None):
         raise ConfigError("A certificate needs its key: give both --tls-cert and --tls-key.")
     if server.tls_cert and server.tls_self_signed:
@@ -165,6 +177,9 @@ def _complaints(where: str, error: ValidationError, section: str | None = None) 
         match problem["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
                 lines.append(f"{key}: unknown key")
+            case _ if key == "server.api_key":
+                # Neither whole nor in part: this goes to terminals and logs.
+                lines.append(f"{key}: not allowed: {problem['msg']}")
             case _:
                 lines.append(f"{key}: {problem['input']!r} is not allowed: {problem['msg']}")
     return f"{where}: " + "; ".join(lines)

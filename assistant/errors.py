@@ -4,6 +4,7 @@ AssistantError
 ├── ConfigError     the configuration: the program doesn't start
 ├── ProtocolError   the client: it is told, and its session goes on
 ├── RefusedError    a limit: the client is told, and no session is opened
+│   └── TooManyRequestsError  it asks too often, and is told when to ask again
 ├── EngineError     the model: the reply fails, and the conversation goes on
 │   ├── PromptTooLongError  what is to be answered; a shorter prompt may do
 │   └── GaveWayError        nobody: it gave way to another reply, and may be asked for again
@@ -42,6 +43,14 @@ class ProtocolError(AssistantError):
 
 class RefusedError(AssistantError):
     """The server is at a limit or shutting down; the client may try again later."""
+
+
+class TooManyRequestsError(RefusedError):
+    """The client asks too often, and may ask again in `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(AssistantError):

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from assistant.access import AccessMiddleware, error_response
+from assistant.access import (
+    AccessMiddleware,
+    Door,
+    error_response,
+    read_api_keys,
+    session_wishes,
+)
+from assistant.bodies import BadRequestError, read_json, read_offer
 from assistant.config import Config
 from assistant.engines.engine import Engine
-from assistant.errors import EngineError, ProtocolError, RefusedError
+from assistant.errors import EngineError, ProtocolError, RefusedError, TooManyRequestsError
+from assistant.rate_limit import RateLimit
 from assistant.realtime.calls import Calls, open_calls
 from assistant.realtime.registry import SessionRegistry
+from assistant.realtime.secrets import MAX_REQUEST_BYTES, ClientSecretRequest, ClientSecrets
 from assistant.realtime.websocket import serve_websocket
 from audio_io.errors import PeerError
 from audio_io.fastrtc_stream import FastRtcCalls, fastrtc_available, mount_fastrtc
@@ -32,8 +40,6 @@ from audio_io.peer import Peer
 logger = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
-# Browsers' offers, with every codec and candidate, stay under 64 kB.
-MAX_OFFER_BYTES = 256 * 1024
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -42,13 +48,15 @@ PAGE_HEADERS = {
 }
 
 
-class _BadRequest(Exception):
-    """The request can't be understood; the text says why."""
-
-
 def create_app(config: Config, engine: Engine) -> FastAPI:
-    """The application for `engine`, which must have started before the first request."""
+    """The application for `engine`, which must have started before the first request.
+
+    Raises ConfigError where the API keys can't be read.
+    """
     registry = SessionRegistry(engine, config)
+    secrets = ClientSecrets(config.limits.max_client_secrets)
+    minting = RateLimit(config.limits.client_secrets_per_minute)
+    door = Door(config.server, read_api_keys(config.server), secrets)
     calls: Calls
 
     @asynccontextmanager
@@ -61,7 +69,7 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
 
     # No interactive API pages: they load their scripts from elsewhere.
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.add_middleware(AccessMiddleware, config=config.server)
+    app.add_middleware(AccessMiddleware, door=door)
     # Outside of the other, which would turn away the questions that browsers ask beforehand.
     app.add_middleware(
         CORSMiddleware,
@@ -99,7 +107,7 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
                 await websocket.send_denial_response(error_response(404, "call_not_found", unknown))
             return
         try:
-            async with registry.open() as live:
+            async with registry.open(session_wishes(websocket)) as live:
                 await serve_websocket(websocket, live, config.limits)
         except (RefusedError, EngineError) as error:
             await websocket.send_denial_response(_refused(error))
@@ -107,9 +115,9 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
     @app.post("/v1/realtime/calls")
     async def call(request: Request) -> Response:
         try:
-            offer, patch = await _read_offer(request)
-            call_id, answer = await calls.answer(offer, patch)
-        except (_BadRequest, PeerError) as error:
+            offer, wishes = await read_offer(request)
+            call_id, answer = await calls.answer(offer, session_wishes(request), wishes)
+        except (BadRequestError, PeerError) as error:
             return error_response(400, "invalid_offer", str(error))
         except ProtocolError as error:
             return error_response(400, error.code, str(error))
@@ -122,8 +130,25 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
             headers={"Location": f"/v1/realtime/calls/{call_id}"},
         )
 
-    async def serve_peer(peer: Peer) -> None:
-        await calls.serve(peer)
+    @app.post("/v1/realtime/client_secrets")
+    async def mint(request: Request) -> Response:
+        try:
+            minting.take(time.monotonic())
+            asked = ClientSecretRequest.parse(await read_json(request, MAX_REQUEST_BYTES))
+            session = registry.preview(asked.session)
+            value, secret = secrets.mint(asked, time.time())
+        except BadRequestError as error:
+            return error_response(400, "invalid_request", str(error))
+        except ProtocolError as error:
+            return error_response(400, error.code, str(error))
+        except TooManyRequestsError as error:
+            again = {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return error_response(429, "rate_limit_exceeded", str(error), headers=again)
+        minted = {"value": value, "expires_at": secret.expires_at_s, "session": session}
+        return JSONResponse(minted, headers={"Cache-Control": "no-store"})
+
+    async def serve_peer(peer: Peer, request: Request) -> None:
+        await calls.serve(peer, session_wishes(request))
 
     fastrtc: FastRtcCalls | None = None
     if fastrtc_available():
@@ -142,50 +167,3 @@ class _PageFiles(StaticFiles):
 
 def _refused(error: RefusedError | EngineError) -> Response:
     return error_response(503, "server_busy", str(error))
-
-
-async def _read_offer(request: Request) -> tuple[str, dict[str, Any]]:
-    """The SDP offer and the session settings of a call's request, in either of its two forms.
-
-    Raises _BadRequest.
-    """
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > MAX_OFFER_BYTES:
-        raise _BadRequest(f"Send an offer of at most {MAX_OFFER_BYTES} bytes, with its length.")
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
-    if content_type == "application/sdp":
-        return _text(await request.body()), {}
-    if content_type == "multipart/form-data":
-        try:
-            async with request.form(max_files=2, max_fields=2) as form:
-                if "sdp" not in form:
-                    raise _BadRequest("The form has no part 'sdp'.")
-                offer, settings = form["sdp"], form.get("session", "{}")
-                return _text(await _part(offer)), _settings(await _part(settings))
-        except MultiPartException as error:
-            raise _BadRequest(f"The form can't be read: {error.message}") from error
-    raise _BadRequest(
-        f"The content type is {content_type!r}; send the offer as application/sdp, or as "
-        "multipart/form-data with the parts 'sdp' and 'session'."
-    )
-
-
-async def _part(part: UploadFile | str) -> bytes:
-    return await part.read() if isinstance(part, UploadFile) else part.encode()
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise _BadRequest("The offer is not text.") from error
-
-
-def _settings(body: bytes) -> dict[str, Any]:
-    try:
-        settings = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _BadRequest(f"The part 'session' is not JSON: {error}.") from error
-    if not isinstance(settings, dict):
-        raise _BadRequest("The part 'session' is not a JSON object.")
-    return settings

@@ -65,15 +65,16 @@ def fastrtc_available() -> bool:
 
 
 def mount_fastrtc(
-    app: FastAPI, serve: Callable[[Peer], Awaitable[None]], *, max_connections: int
+    app: FastAPI, serve: Callable[[Peer, Request], Awaitable[None]], *, max_connections: int
 ) -> FastRtcCalls:
     """Add `POST /webrtc/offer` to `app`, and none of FastRTC's other routes.
 
-    For each connection `serve` runs as a task. The offer is answered once it asks for the peer's
-    audio or messages; if it raises ConnectionRefusedError before, the offer is refused with that
-    error's text. It should return when the peer is gone, and when it returns the connection is
-    closed. Before the program ends, call `close` of what is returned. The first offer takes some
-    seconds longer, in which FastRTC is imported.
+    For each connection `serve` runs as a task, with the peer and the request that brought it. The
+    offer is answered once it asks for the peer's audio or messages; if it raises
+    ConnectionRefusedError before, the offer is refused with that error's text. It should return
+    when the peer is gone, and when it returns the connection is closed. Before the program ends,
+    call `close` of what is returned. The first offer takes some seconds longer, in which FastRTC is
+    imported.
 
     Raises AudioError when FastRTC isn't installed.
     """
@@ -89,7 +90,9 @@ def mount_fastrtc(
 class FastRtcCalls:
     """The connections of FastRTC's clients, by the id that each client chose."""
 
-    def __init__(self, serve: Callable[[Peer], Awaitable[None]], max_connections: int) -> None:
+    def __init__(
+        self, serve: Callable[[Peer, Request], Awaitable[None]], max_connections: int
+    ) -> None:
         self._serve = serve
         self._max_connections = max_connections
         self._calls: dict[str, _Call] = {}
@@ -112,7 +115,7 @@ class FastRtcCalls:
             return _refusal(400, ": ".join([*map(str, first["loc"]), first["msg"]]))
         if offer.type == "ice-candidate":
             return await self._add_candidate(offer)
-        return await self._answer(offer)
+        return await self._answer(offer, request)
 
     async def close(self) -> None:
         """End all connections, cancelling what serves them; returns when it is done."""
@@ -124,7 +127,7 @@ class FastRtcCalls:
         for client_id in list(self._calls):
             await self._end(client_id)
 
-    async def _answer(self, offer: Offer) -> JSONResponse:
+    async def _answer(self, offer: Offer, request: Request) -> JSONResponse:
         client_id = offer.webrtc_id
         if client_id in self._calls:
             return _refusal(409, "connection_already_exists")
@@ -139,15 +142,17 @@ class FastRtcCalls:
             if isinstance(error, PeerError):
                 return _refusal(400, str(error))
             raise
-        call.task = asyncio.create_task(self._run(client_id, call, peer), name=f"fastrtc {peer.id}")
+        call.task = asyncio.create_task(
+            self._run(client_id, call, peer, request), name=f"fastrtc {peer.id}"
+        )
         await peer.taken.wait()
         if call.refusal:
             return _refusal(503, call.refusal)
         return JSONResponse({**answer, "call_id": peer.id})
 
-    async def _run(self, client_id: str, call: _Call, peer: RtcPeer) -> None:
+    async def _run(self, client_id: str, call: _Call, peer: RtcPeer, request: Request) -> None:
         try:
-            await self._serve(peer)
+            await self._serve(peer, request)
         except ConnectionRefusedError as error:
             call.refusal = str(error)
         except Exception:

@@ -18,6 +18,7 @@ PURE = [
     "audio_io/confirmation.py",
     "audio_io/continuity.py",
     "assistant/conversation.py",
+    "assistant/rate_limit.py",
     "assistant/turns.py",
     "assistant/view.py",
     "assistant/wrapping.py",
@@ -29,6 +30,7 @@ PURE = [
     "assistant/realtime/open_turn.py",
     "assistant/realtime/responder.py",
     "assistant/realtime/response.py",
+    "assistant/realtime/secrets.py",
     "assistant/realtime/session.py",
     "assistant/realtime/settings.py",
 ]

@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 import httpx
 import pytest
 from playwright.async_api import expect
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from assistant.serve import listen
@@ -119,6 +120,10 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         (["serve", "--port", "70000"], "server.port: 70000 is not allowed"),
         (["serve", "--engine", "best"], "model.engine: 'best' is not allowed"),
         (["serve", "--host", "0.0.0.0"], "there is no API key"),
+        (["serve", "--api-key", "a", "--open-to-all"], "leave one out"),
+        (["serve", "--api-key-file", "nowhere"], "nowhere can't be read"),
+        (["serve", "--max-sessions", "0"], "limits.max_sessions: 0 is not allowed"),
+        (["serve", "--allow-origin", "a.example"], "'a.example' is not allowed"),
         (["serve", "--host", "192.0.2.1", "--api-key", "k"], "Name an address of this machine"),
         (["serve", "--tls-cert", "a", "--tls-key", "b"], "a can't be read: No such file"),
         (["talk", "--engine", "transformers"], "needs a model"),
@@ -295,6 +300,31 @@ async def test_a_model_holds_a_spoken_conversation_in_the_browser(
             expected = card.reply(prompt(user("Are you there?")), 1024)
             # The name before it is for screen readers.
             assert answer == f"Assistant: {expected}"
+
+
+@pytest.mark.slow
+def test_options_say_who_may_come_in_and_how_many(tmp_path: Path) -> None:
+    config, keys = tmp_path / "config.yaml", tmp_path / "keys"
+    config.write_text("server: {allowed_origins: ['https://file.example']}")
+    keys.write_text("second\n")
+    options = [f"--config={config}", f"--api-key-file={keys}", "--max-sessions=1"]
+    for origins in (["https://file.example"], ["https://a.example", "https://b.example"]):
+        own = [f"--allow-origin={origin}" for origin in origins if "file" not in origin]
+        with serving(*options, "--api-key=first,third", *own) as (_, address):
+            for key in ("first", "second", "third"):
+                headers = {"Authorization": f"Bearer {key}"}
+                for origin in origins:
+                    page = {**headers, "Origin": origin}
+                    assert httpx.get(f"http://{address}/metrics", headers=page).is_success
+            url = f"ws://{address}/v1/realtime"
+            with connect(url, additional_headers=headers) as only:
+                only.recv()
+                with pytest.raises(InvalidStatus, match="503"):
+                    connect(url, additional_headers=headers)
+            with pytest.raises(InvalidStatus, match="401"):
+                connect(url)
+            other = {"Origin": "https://other.example"}
+            assert httpx.get(f"http://{address}/health", headers=other).status_code == 403
 
 
 @pytest.mark.slow

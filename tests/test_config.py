@@ -46,6 +46,9 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("- a list", ["sections of keys and values"]),
         ("a: [", ["not valid YAML"]),
         ("server: {api_key: 'open sesame'}", ["server.api_key", "pattern"]),
+        ("server: {api_key: a, open_to_all: true}", ["--open-to-all", "leave one out"]),
+        ("server: {allowed_origins: [a.example]}", ["server.allowed_origins.0", "'a.example'"]),
+        ("server: {allowed_origins: ['https://a.example/']}", ["server.allowed_origins.0"]),
         ("server: {tls_cert: a.pem}", ["both --tls-cert and --tls-key"]),
         (
             "server: {tls_cert: a.pem, tls_key: b.pem, tls_self_signed: true}",
@@ -59,7 +62,7 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
             "model: {openai_compatible: {extra_body: {stream: false}}}",
             ["extra_body", "the engine itself sets stream"],
         ),
-        ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key"]),
+        ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key", "--open-to-all"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -83,5 +86,16 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     assert (server.port, server.host) == (2, "localhost")
 
 
+@pytest.mark.parametrize(
+    "server", [{"api_key": "k"}, {"api_key_file": "keys"}, {"open_to_all": True}]
+)
+def test_others_are_let_in_with_a_key_or_where_it_is_asked_for(server: dict[str, object]) -> None:
+    assert not Config.load(overrides={"server": {"host": "0.0.0.0", **server}}).server.is_local
+
+
 def test_the_key_is_not_printed() -> None:
-    assert "secret" not in repr(Config.load(overrides={"server": {"api_key": "secret"}}))
+    assert "sesame" not in repr(Config.load(overrides={"server": {"api_key": "sesame"}}))
+    for wrong in ({"api_key": "open sesame"}, {"api_key": "sesame", "port": "x"}):
+        with pytest.raises(ConfigError) as caught:
+            Config.load(overrides={"server": wrong})
+        assert "sesame" not in str(caught.value)

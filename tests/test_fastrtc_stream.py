@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 import audio_io.rtc_peer
 from audio_io import fastrtc_stream
@@ -60,7 +60,7 @@ class Server:
 async def serving(max_connections: int = 2) -> AsyncIterator[Server]:
     """Afterwards, no task is left."""
 
-    async def serve(peer: Peer) -> None:
+    async def serve(peer: Peer, _: Request) -> None:
         server.peers.append(peer)
         try:
             if server.full:
@@ -234,7 +234,7 @@ async def test_an_offer_that_breaks_in_fastrtc_is_refused_and_leaves_nothing() -
 
 async def test_none_of_fastrtcs_other_routes_is_there() -> None:
     app = FastAPI(openapi_url=None)
-    mount_fastrtc(app, lambda peer: asyncio.sleep(0), max_connections=1)
+    mount_fastrtc(app, lambda peer, _: asyncio.sleep(0), max_connections=1)
     assert [route.path for route in app.routes] == ["/webrtc/offer"]
 
 
@@ -296,7 +296,7 @@ async def test_without_fastrtc_the_error_names_what_to_install(
 ) -> None:
     monkeypatch.setattr(fastrtc_stream, "fastrtc_available", lambda: False)
     with pytest.raises(AudioError, match=r"pip install 'streaming-voice-assistant\[fastrtc\]'"):
-        mount_fastrtc(FastAPI(), lambda peer: asyncio.sleep(0), max_connections=1)
+        mount_fastrtc(FastAPI(), lambda peer, _: asyncio.sleep(0), max_connections=1)
 
 
 @pytest.mark.slow

@@ -32,24 +32,24 @@ class Calls:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def answer(self, offer: str, patch: dict[str, Any]) -> tuple[str, str]:
-        """Take a call: returns its id and the SDP answer.
+    async def answer(self, offer: str, *wishes: dict[str, Any]) -> tuple[str, str]:
+        """Take a call: returns its id and the SDP answer. `wishes`: as `SessionRegistry.open`.
 
         Raises PeerError for an offer that is none, and what `SessionRegistry.open` raises.
         """
         answered: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
-        task = self._group.create_task(self._call(offer, patch, answered), name="call")
+        task = self._group.create_task(self._call(offer, wishes, answered), name="call")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await answered
 
-    async def serve(self, peer: Peer) -> None:
+    async def serve(self, peer: Peer, *wishes: dict[str, Any]) -> None:
         """Hold a conversation with a peer that is answered elsewhere, until it is gone.
 
         Raises ConnectionRefusedError where there is no place for another.
         """
         try:
-            async with self._registry.open(session_id=peer.id) as live:
+            async with self._registry.open(*wishes, session_id=peer.id) as live:
                 await self._converse(peer, live)
         except AssistantError as error:
             raise ConnectionRefusedError(str(error)) from error
@@ -60,10 +60,13 @@ class Calls:
             task.cancel()
 
     async def _call(
-        self, offer: str, patch: dict[str, Any], answered: asyncio.Future[tuple[str, str]]
+        self,
+        offer: str,
+        wishes: tuple[dict[str, Any], ...],
+        answered: asyncio.Future[tuple[str, str]],
     ) -> None:
         try:
-            async with self._registry.open(patch) as live:
+            async with self._registry.open(*wishes) as live:
                 peer = WebRtcPeer()
                 try:
                     sdp = await peer.answer(offer)

@@ -12,7 +12,7 @@ from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import RefusedError
 from assistant.realtime.live import LiveSession, live_session, now_ms
-from assistant.realtime.session import RealtimeSession, SessionLimits
+from assistant.realtime.session import RealtimeSession, SessionLimits, random_id
 from assistant.realtime.settings import (
     AudioSettings,
     InputAudioSettings,
@@ -40,22 +40,22 @@ class SessionRegistry:
 
     @asynccontextmanager
     async def open(
-        self, patch: dict[str, Any] | None = None, *, session_id: str | None = None
+        self, *wishes: dict[str, Any], session_id: str | None = None
     ) -> AsyncIterator[LiveSession]:
         """A new session for as long as the context is open.
 
-        `patch`: what the client wants changed of the default settings, as in `session.update`;
-        `session_id`: where the client knows the session by an id already, one not to be guessed.
-        Raises RefusedError at the limit, ProtocolError where the patch is wrong, EngineError
+        `wishes`: what is to be other than by default, as in `session.update`, the last going
+        before the others; `session_id`: where the client knows the session by an id already, one
+        not to be guessed.
+        Raises RefusedError at the limit, ProtocolError where a wish is wrong, EngineError
         where the model can't take another conversation.
         """
         limits = self._config.limits
-        defaults = default_settings(self._config)
         session = RealtimeSession(
             model=self._engine.info.model,
             context_tokens=self._engine.info.context_tokens,
-            settings=defaults.updated(patch or {}, defaults),
-            defaults=defaults,
+            settings=self._settings(*wishes),
+            defaults=default_settings(self._config),
             id=session_id,
             limits=SessionLimits(
                 max_messages=limits.max_messages,
@@ -75,6 +75,21 @@ class SessionRegistry:
             ) as live:
                 with self._listed(live):
                     yield live
+
+    def preview(self, *wishes: dict[str, Any]) -> dict[str, Any]:
+        """How a session would begin, as clients see it. Raises as `open`, where a wish is wrong."""
+        return {
+            "object": "realtime.session",
+            "id": random_id("sess"),
+            "model": self._engine.info.model,
+            **self._settings(*wishes).model_dump(),
+        }
+
+    def _settings(self, *wishes: dict[str, Any]) -> SessionSettings:
+        settings = defaults = default_settings(self._config)
+        for wish in wishes:
+            settings = settings.updated(wish, defaults)
+        return settings
 
     @contextmanager
     def _listed(self, live: LiveSession) -> Iterator[None]:

@@ -1,0 +1,79 @@
+"""What requests hold, read within bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+# Browsers' offers, with every codec and candidate, stay under 64 kB.
+MAX_OFFER_BYTES = 256 * 1024
+
+
+class BadRequestError(Exception):
+    """The request can't be understood; the text says why."""
+
+
+async def read_offer(request: Request) -> tuple[str, dict[str, Any]]:
+    """The SDP offer and the session settings of a call's request, in either of its two forms.
+
+    Raises BadRequestError.
+    """
+    _check_length(request, MAX_OFFER_BYTES)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if content_type == "application/sdp":
+        return _text(await request.body()), {}
+    if content_type == "multipart/form-data":
+        try:
+            async with request.form(max_files=2, max_fields=2) as form:
+                if "sdp" not in form:
+                    raise BadRequestError("The form has no part 'sdp'.")
+                offer, settings = form["sdp"], form.get("session", "{}")
+                return _text(await _part(offer)), _json_object(
+                    await _part(settings), "The part 'session'"
+                )
+        except MultiPartException as error:
+            raise BadRequestError(f"The form can't be read: {error.message}") from error
+    raise BadRequestError(
+        f"The content type is {content_type!r}; send the offer as application/sdp, or as "
+        "multipart/form-data with the parts 'sdp' and 'session'."
+    )
+
+
+async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object that is the request's body; an empty body is an empty object.
+
+    Raises BadRequestError.
+    """
+    _check_length(request, max_bytes)
+    return _json_object(await request.body() or b"{}", "The body")
+
+
+def _check_length(request: Request, max_bytes: int) -> None:
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > max_bytes:
+        raise BadRequestError(f"Send a body of at most {max_bytes} bytes, with its length.")
+
+
+async def _part(part: UploadFile | str) -> bytes:
+    return await part.read() if isinstance(part, UploadFile) else part.encode()
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequestError("The offer is not text.") from error
+
+
+def _json_object(body: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(f"{name} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise BadRequestError(f"{name} is not a JSON object.")
+    return value

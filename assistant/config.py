@@ -17,7 +17,7 @@ from assistant.engines.openai_compatible.settings import OpenAICompatibleSetting
 from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS
-from audio_io.endpointer import TurnDetection
+from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.vad import VadKind
 
 _DETECTION = TurnDetection()
@@ -61,6 +61,7 @@ class LimitsConfig(_Section):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 2**20)] = 15 * 2**20
     max_pending_events: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
     send_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    max_turn_s: Annotated[int, Field(ge=30, le=3600)] = MAX_TURN_S
     max_messages: Annotated[int, Field(ge=2, le=100_000)] = 1000
     max_audio_s: Annotated[float, Field(ge=30, le=86_400)] = 1800.0
     max_text_chars: Annotated[int, Field(ge=1000, le=1_000_000_000)] = 200_000

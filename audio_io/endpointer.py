@@ -38,7 +38,6 @@ from audio_io.silero import WINDOW_SAMPLES
 
 MAX_TURN_S = 300
 """Longest turn: whoever speaks for longer is answered, or a noise would never end."""
-_MAX_TURN_SAMPLES = MAX_TURN_S * SAMPLE_RATE_HZ
 
 # 192 ms of voice in 256. The start is decided after 214 ms (median; audio from before is kept), and
 # none of 150 coughs is one; with 3 of 4 it is after 119 ms, and 6% of the coughs are.
@@ -128,7 +127,13 @@ class _State(Enum):
 class Endpointer:
     """The state machine above, for windows that follow each other without a gap."""
 
-    def __init__(self, detection: TurnDetection, position_samples: int = 0) -> None:
+    def __init__(
+        self,
+        detection: TurnDetection,
+        position_samples: int = 0,
+        *,
+        max_turn_s: float = MAX_TURN_S,
+    ) -> None:
         self.detection = detection
         """May be replaced between windows; an open turn stays open."""
         self.position_samples = position_samples
@@ -136,6 +141,7 @@ class Endpointer:
         self.speech_end_sample = position_samples
         """Where the last window of speech ended; has a meaning only while a turn is open."""
         self._speech_start_sample = position_samples
+        self._max_turn_samples = round(max_turn_s * SAMPLE_RATE_HZ)
         self._state = _State.IDLE
         self._recent: deque[bool] = deque(maxlen=_START_WINDOWS)
         self._voiced_in_a_row = 0
@@ -194,7 +200,7 @@ class Endpointer:
         return [Resume(self.position_samples - _RESUME_WINDOWS * WINDOW_SAMPLES)]
 
     def _over(self, voiced: bool) -> bool:
-        if self.position_samples - self._speech_start_sample >= _MAX_TURN_SAMPLES:
+        if self.position_samples - self._speech_start_sample >= self._max_turn_samples:
             return True
         return (
             self._state is _State.PAUSE

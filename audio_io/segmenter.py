@@ -53,7 +53,6 @@ MIN_PREFIX_MS = 450
 _MAX_PART_SAMPLES = round(MAX_PART_S * SAMPLE_RATE_HZ)
 _MIN_UTTERANCE_SAMPLES = MIN_UTTERANCE_MS * SAMPLES_PER_MS
 _TAIL_SAMPLES = TAIL_MS * SAMPLES_PER_MS
-_MAX_TURN_SAMPLES = MAX_TURN_S * SAMPLE_RATE_HZ
 
 # Of 47 cuts in speech with gaps of 80 to 250 ms, half as many fell within a word with 5 s to choose
 # from as with 3 s.
@@ -143,7 +142,7 @@ class SpeechStopped:
 @dataclass(frozen=True, slots=True)
 class AudioDropped:
     """Without turn detection, more was heard since the last `flush` or `clear` than is taken at
-    once (MAX_TURN_S). What comes until the next is dropped."""
+    once (`max_turn_s`). What comes until the next is dropped."""
 
     from_sample: int
 
@@ -165,19 +164,24 @@ class SpeechSegmenter:
     """Hears one stream of audio. Without `detection`, turns end only by `flush`."""
 
     def __init__(
-        self, detector: VoiceActivityDetector, detection: TurnDetection | None = _DEFAULT_DETECTION
+        self,
+        detector: VoiceActivityDetector,
+        detection: TurnDetection | None = _DEFAULT_DETECTION,
+        *,
+        max_turn_s: float = MAX_TURN_S,
     ) -> None:
         """`detector` is this segmenter's alone for as long as it is fed."""
         self._detector = detector
-        self._endpointer = Endpointer(detection) if detection else None
-        self._resampler = Resampler(SAMPLE_RATE_HZ)
+        self._max_turn_s = max_turn_s
         self._buffer = SampleBuffer()
+        self._endpointer = self._new_endpointer(detection)
+        self._resampler = Resampler(SAMPLE_RATE_HZ)
         self._part_start = 0
         """What comes before was handed over or is forgotten."""
         self._probabilities: deque[float] = deque(maxlen=_REMEMBERED_WINDOWS)
         """The newest windows', up to the endpointer's position."""
         self._confirmation = Confirmation()
-        self._manual_limit = _MAX_TURN_SAMPLES
+        self._manual_limit = round(max_turn_s * SAMPLE_RATE_HZ)
         self._dropped_samples = 0
 
     @property
@@ -241,14 +245,19 @@ class SpeechSegmenter:
             self._start_over(detection)
 
     def _start_over(self, detection: TurnDetection | None) -> None:
-        """From here on, wait for speech, or for MAX_TURN_S of anything."""
+        """From here on, wait for speech, or for `max_turn_s` of anything."""
         if self._dropped_samples:
             self._buffer.skip_to(self.position_samples)
             self._part_start, self._dropped_samples = self._buffer.end, 0
-        self._manual_limit = self._buffer.end + _MAX_TURN_SAMPLES
+        self._manual_limit = self._buffer.end + round(self._max_turn_s * SAMPLE_RATE_HZ)
         self._probabilities.clear()
         self._confirmation = Confirmation()
-        self._endpointer = Endpointer(detection, self._buffer.end) if detection else None
+        self._endpointer = self._new_endpointer(detection)
+
+    def _new_endpointer(self, detection: TurnDetection | None) -> Endpointer | None:
+        if detection is None:
+            return None
+        return Endpointer(detection, self._buffer.end, max_turn_s=self._max_turn_s)
 
     @property
     def _detection(self) -> TurnDetection | None:

@@ -260,6 +260,16 @@ def test_beyond_the_longest_turn_the_newest_is_dropped_and_that_is_said_once():
     assert hearing.flush() == Utterance(audio[:5_000], len(audio))
 
 
+def test_the_longest_turn_may_be_set_to_another_length():
+    limit = 40 * 16_000
+    audio = scripted("S" * (limit // 512 + 300))
+    by_hand = SpeechSegmenter(LoudnessVad(), None, max_turn_s=40)
+    assert AudioDropped(limit) in run(audio, into=by_hand)
+    spoken = SpeechSegmenter(LoudnessVad(), max_turn_s=40)
+    stops = [event for event in run(audio, into=spoken) if isinstance(event, SpeechStopped)]
+    assert [event.decided_at_sample for event in stops] == [limit]
+
+
 # --- flush
 
 

@@ -68,7 +68,11 @@ class SessionRegistry:
             now_ms=now_ms,
         )
         with self._place():
-            segmenter = SpeechSegmenter(make_detector(self._config.turns.vad), session.hearing)
+            segmenter = SpeechSegmenter(
+                make_detector(self._config.turns.vad),
+                session.hearing,
+                max_turn_s=limits.max_turn_s,
+            )
             model = await self._engine.open_session()
             async with live_session(
                 session, model, segmenter, max_message_bytes=limits.max_message_bytes

@@ -42,7 +42,7 @@ from assistant.realtime.items import decode_sound, message_from_item
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnRules
-from audio_io.endpointer import MAX_TURN_S, TurnDetection
+from audio_io.endpointer import TurnDetection
 from audio_io.segmenter import AudioDropped, SpeechEvent, Utterance
 
 _DETECTION = TurnDetection(confirm_ms=BARGE_IN_MIN_SPEECH_MS)
@@ -153,8 +153,7 @@ class RealtimeSession:
         """Something in the input audio."""
         if isinstance(event, AudioDropped):
             full = ProtocolError(
-                f"The input audio buffer is full: what comes after its {MAX_TURN_S} s is "
-                "dropped. Commit or clear it.",
+                "The input audio buffer is full: what comes now is dropped. Commit or clear it.",
                 code="input_audio_buffer_full",
             )
             return self.refused(full)

@@ -33,7 +33,7 @@ from assistant.realtime.effects import (
     Send,
     StartReply,
 )
-from assistant.realtime.events import parse_client_event
+from assistant.realtime.events import Append, ClientEvent, parse_client_event
 from assistant.realtime.session import RealtimeSession
 from assistant.realtime.sink import EventSink
 from assistant.tasks import task_group
@@ -91,6 +91,8 @@ class LiveSession:
         ]
         self.close_reason = "the session has ended"
         """Why the session closed, for those who are still attached."""
+        self.takes_appends = True
+        """Whether clients may append audio; not where it comes over a call."""
 
     @property
     def id(self) -> str:
@@ -112,10 +114,19 @@ class LiveSession:
         """A client's message. What is wrong with it is answered by an `error` event."""
         try:
             event = parse_client_event(message, max_bytes=self._max_message_bytes)
+            self._check(event)
         except ProtocolError as error:
             await self._carry_out(self._session.refused(error))
         else:
             await self._carry_out(self._session.receive(event))
+
+    def _check(self, event: ClientEvent) -> None:
+        if isinstance(event, Append) and not self.takes_appends:
+            raise ProtocolError(
+                "This is a call, whose audio comes over WebRTC: nothing can be appended to it.",
+                param="type",
+                event_id=event.event_id,
+            )
 
     async def hear(self, samples: Int16Array, sample_rate_hz: int) -> None:
         """Input audio: int16 (n,) or (n, channels)."""

@@ -103,8 +103,7 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
             if (running := registry.get(call_id)) is not None:
                 await serve_websocket(websocket, running, config.limits)
             else:
-                unknown = f"There is no call with the id {call_id!r}."
-                await websocket.send_denial_response(error_response(404, "call_not_found", unknown))
+                await websocket.send_denial_response(_no_call(call_id))
             return
         try:
             async with registry.open(session_wishes(websocket)) as live:
@@ -129,6 +128,10 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
             media_type="application/sdp",
             headers={"Location": f"/v1/realtime/calls/{call_id}"},
         )
+
+    @app.post("/v1/realtime/calls/{call_id}/hangup")
+    async def hang_up(call_id: str) -> Response:
+        return Response() if await calls.hang_up(call_id) else _no_call(call_id)
 
     @app.post("/v1/realtime/client_secrets")
     async def mint(request: Request) -> Response:
@@ -163,6 +166,10 @@ class _PageFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers.update(PAGE_HEADERS)
         return response
+
+
+def _no_call(call_id: str) -> Response:
+    return error_response(404, "call_not_found", f"There is no call with the id {call_id!r}.")
 
 
 def _refused(error: RefusedError | EngineError) -> Response:

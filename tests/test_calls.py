@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, NotFoundError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from assistant.config import Config
+from audio_io.fastrtc_stream import fastrtc_available
 from tests.protocol import valid
 from tests.rtc_client import RtcClient
 from tests.server import serving
@@ -108,6 +110,87 @@ async def test_the_sdk_places_calls_with_settings(address: str) -> None:
         await rtc.connect(answer)
     created = valid(json.loads(await rtc.messages.get()))
     assert created["session"]["instructions"] == "Be brief."
+    await rtc.close()
+
+
+async def test_the_sdk_hangs_up(address: str) -> None:
+    call = Call(address)
+    await call.dial()
+    async with (
+        AsyncOpenAI(api_key="none", base_url=f"http://{address}/v1") as sdk,
+        connect(f"ws://{address}/v1/realtime?call_id={call.id}") as beside,
+    ):
+        await sdk.realtime.calls.hangup(call.id)
+        async with asyncio.timeout(10):
+            await call.rtc.closed.wait()
+            await beside.wait_closed()
+        with pytest.raises(NotFoundError, match="There is no call"):
+            await sdk.realtime.calls.hangup(call.id)
+    await call.rtc.close()
+
+
+async def test_nobody_hangs_up_on_a_websocket(address: str) -> None:
+    async with connect(f"ws://{address}/v1/realtime") as websocket:
+        session_id = json.loads(await websocket.recv())["session"]["id"]
+        async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+            answer = await http.post(f"/v1/realtime/calls/{session_id}/hangup")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "call_not_found")
+
+
+async def test_what_is_appended_beside_a_call_is_refused(address: str) -> None:
+    call = Call(address)
+    await call.dial()
+    await call.sees("session.created")
+    append = {"type": "input_audio_buffer.append", "event_id": "mine", "audio": "AAAA"}
+    call.rtc.send(json.dumps(append))
+    error = (await call.sees("error"))["error"]
+    assert (error["event_id"], "comes over WebRTC" in error["message"]) == ("mine", True)
+    async with connect(f"ws://{address}/v1/realtime?call_id={call.id}") as beside:
+        await beside.send(json.dumps(append))
+        assert (await call.sees("error"))["error"] == error
+    await call.rtc.close()
+
+
+async def test_at_the_limit_a_call_is_refused() -> None:
+    config = Config.load(overrides={"limits": {"max_sessions": 1}})
+    async with (
+        serving(config) as address,
+        connect(f"ws://{address}/v1/realtime") as websocket,
+        httpx.AsyncClient(base_url=f"http://{address}") as http,
+    ):
+        await websocket.recv()
+        rtc = RtcClient()
+        answer = await http.post("/v1/realtime/calls", content=await rtc.offer(), headers=SDP)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
+        await rtc.close()
+
+
+@pytest.mark.skipif(
+    not fastrtc_available(), reason="pip install 'streaming-voice-assistant[fastrtc]'"
+)
+async def test_the_id_that_fastrtcs_client_chose_opens_nothing(address: str) -> None:
+    rtc = RtcClient(data_channel="text")
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http:
+        offer = {"type": "offer", "webrtc_id": "guessable", "sdp": await rtc.offer()}
+        answer = (await http.post("/webrtc/offer", json=offer)).json()
+        await rtc.accept(answer["sdp"])
+        with pytest.raises(InvalidStatus, match="404"):
+            await connect(f"ws://{address}/v1/realtime?call_id=guessable")
+        hang_up = await http.post("/v1/realtime/calls/guessable/hangup")
+        assert hang_up.status_code == 404
+        # Neither is the call taken over by an offer of the same name.
+        other = RtcClient(data_channel="text")
+        again = await http.post("/webrtc/offer", json=offer | {"sdp": await other.offer()})
+        assert (again.status_code, set(again.json())) == (409, {"status", "meta"})
+        await other.close()
+        # The id that the server chose opens it: to read along, and to hang up.
+        url = f"ws://{address}/v1/realtime?call_id={answer['call_id']}"
+        async with connect(url) as beside:
+            session = valid(json.loads(await beside.recv()))["session"]
+            assert session["id"] == answer["call_id"] != "guessable"
+            hang_up = await http.post(f"/v1/realtime/calls/{answer['call_id']}/hangup")
+            assert hang_up.status_code == 200
+            await beside.wait_closed()
     await rtc.close()
 
 

@@ -31,6 +31,7 @@ class Calls:
         self._limits = limits
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._peers: dict[str, Peer] = {}
 
     async def answer(self, offer: str, *wishes: dict[str, Any]) -> tuple[str, str]:
         """Take a call: returns its id and the SDP answer. `wishes`: as `SessionRegistry.open`.
@@ -53,6 +54,13 @@ class Calls:
                 await self._converse(peer, live)
         except AssistantError as error:
             raise ConnectionRefusedError(str(error)) from error
+
+    async def hang_up(self, call_id: str) -> bool:
+        """End a call, and return once its connection is released; False where there is none."""
+        if (peer := self._peers.get(call_id)) is None:
+            return False
+        await peer.close()
+        return True
 
     def close(self) -> None:
         """Hang up on everyone."""
@@ -99,6 +107,9 @@ class Calls:
             max_events=self._limits.max_pending_events,
             timeout_s=self._limits.send_timeout_s,
         )
+        # The caller's alone, since two sources would be heard as one garbled stream.
+        live.takes_appends = False
+        self._peers[live.id] = peer
         try:
             # Text that nobody takes is not delivered: a caller without a data channel reads beside.
             with live.attach(sink) if peer.takes_text else nullcontext():
@@ -113,6 +124,7 @@ class Calls:
         except* ConnectionError:
             pass  # The peer went while an event was on its way.
         finally:
+            del self._peers[live.id]
             await peer.close()
 
 

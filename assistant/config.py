@@ -18,12 +18,15 @@ from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
+from audio_io.ice import IceServer
 from audio_io.vad import VadKind
 
 _DETECTION = TurnDetection()
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # As a subprotocol, which is how browsers send it, a key can have no other characters.
 KEY_PATTERN = r"[A-Za-z0-9._~+-]+"
+# Where keys and credentials stand.
+SECRETS = ("server.api_key", "webrtc.ice_servers")
 
 
 class _Section(BaseModel):
@@ -69,6 +72,16 @@ class LimitsConfig(_Section):
     client_secrets_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
 
 
+Port = Annotated[int, Field(ge=1024, le=65_535)]
+
+
+class WebRtcConfig(_Section):
+    """How calls find their way through networks."""
+
+    ice_servers: tuple[IceServer, ...] = ()
+    udp_ports: tuple[Port, Port] | None = None
+
+
 class TurnsConfig(_Section):
     """When a turn begins and ends, and what its pauses are used for."""
 
@@ -107,6 +120,7 @@ class Config(_Section):
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
+    webrtc: WebRtcConfig = WebRtcConfig()
     turns: TurnsConfig = TurnsConfig()
     model: ModelConfig = ModelConfig()
 
@@ -134,6 +148,9 @@ class Config(_Section):
         except ValidationError as error:
             raise ConfigError(_complaints(where, error, section="turns")) from error
         _check_server(config.server)
+        ports = config.webrtc.udp_ports
+        if ports and ports[0] > ports[1]:
+            raise ConfigError(f"webrtc.udp_ports: {ports[0]} comes after {ports[1]}.")
         return config
 
 
@@ -178,8 +195,10 @@ def _complaints(where: str, error: ValidationError, section: str | None = None) 
         match problem["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
                 lines.append(f"{key}: unknown key")
-            case _ if key == "server.api_key":
-                # Neither whole nor in part: this goes to terminals and logs.
+            case "missing":
+                lines.append(f"{key}: missing")
+            case _ if key.startswith(SECRETS):
+                # What was given isn't shown: this goes to terminals and logs.
                 lines.append(f"{key}: not allowed: {problem['msg']}")
             case _:
                 lines.append(f"{key}: {problem['input']!r} is not allowed: {problem['msg']}")

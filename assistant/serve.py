@@ -7,21 +7,23 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import typer
 import uvicorn
 from rich.console import Console
 
 from assistant.address import machine_names, print_qr_code, reachable_host, url
-from assistant.config import Config, ServerConfig
+from assistant.config import Config, ServerConfig, WebRtcConfig
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError
 from assistant.server import create_app
 from assistant.tls import Certificate, check_certificate, self_signed, state_folder
 from assistant.wire import WebSocketWire
+from audio_io.ice import PortRangeLoop
 
 # The message limit is ours to explain; uvicorn closes the connection only well beyond it.
 MESSAGE_SLACK_BYTES = 2**20
@@ -38,8 +40,13 @@ def run_server(config: Config, engine: Engine) -> None:
     with (
         listen(config.server.host, config.server.port) as listener,
         suppress(asyncio.CancelledError),
+        asyncio.Runner(loop_factory=_loop_factory(config.webrtc)) as runner,
     ):
-        asyncio.run(_serve(config, engine, listener, certificate))
+        runner.run(_serve(config, engine, listener, certificate))
+
+
+def _loop_factory(config: WebRtcConfig) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    return partial(PortRangeLoop, *config.udp_ports) if config.udp_ports else None
 
 
 class _Server(uvicorn.Server):

@@ -33,7 +33,7 @@ from assistant.realtime.calls import Calls, open_calls
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.secrets import MAX_REQUEST_BYTES, ClientSecretRequest, ClientSecrets
 from assistant.realtime.websocket import serve_websocket
-from audio_io.errors import PeerError
+from audio_io.errors import PeerError, UnreachableError
 from audio_io.fastrtc_stream import FastRtcCalls, fastrtc_available, mount_fastrtc
 from audio_io.peer import Peer
 
@@ -62,7 +62,7 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         nonlocal calls
-        async with open_calls(registry, config.limits) as calls:
+        async with open_calls(registry, config) as calls:
             yield
             if fastrtc is not None:
                 await fastrtc.close()
@@ -120,7 +120,7 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
             return error_response(400, "invalid_offer", str(error))
         except ProtocolError as error:
             return error_response(400, error.code, str(error))
-        except (RefusedError, EngineError) as error:
+        except (RefusedError, EngineError, UnreachableError) as error:
             return _refused(error)
         return Response(
             answer,
@@ -155,7 +155,12 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
 
     fastrtc: FastRtcCalls | None = None
     if fastrtc_available():
-        fastrtc = mount_fastrtc(app, serve_peer, max_connections=config.limits.max_sessions)
+        fastrtc = mount_fastrtc(
+            app,
+            serve_peer,
+            max_connections=config.limits.max_sessions,
+            ice_servers=config.webrtc.ice_servers,
+        )
     return app
 
 
@@ -172,5 +177,5 @@ def _no_call(call_id: str) -> Response:
     return error_response(404, "call_not_found", f"There is no call with the id {call_id!r}.")
 
 
-def _refused(error: RefusedError | EngineError) -> Response:
+def _refused(error: RefusedError | EngineError | UnreachableError) -> Response:
     return error_response(503, "server_busy", str(error))

@@ -3,7 +3,8 @@
 AudioError
 ├── AudioFormatError   the bytes or the format are not what was promised
 ├── DeviceError        this machine's microphone is missing, refused or gone
-└── PeerError          the other end of a WebRTC connection sent something unusable
+├── PeerError          the other end of a WebRTC connection sent something unusable
+└── UnreachableError   this machine has no address or no port for a WebRTC connection
 """
 
 
@@ -21,3 +22,7 @@ class DeviceError(AudioError):
 
 class PeerError(AudioError):
     """A WebRTC peer's offer can't be answered; nothing was opened for it."""
+
+
+class UnreachableError(AudioError):
+    """A WebRTC peer couldn't reach this machine; nothing was opened for it."""

@@ -17,9 +17,9 @@ import importlib.util
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from av import AudioFrame
@@ -27,7 +27,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from audio_io.errors import AudioError, PeerError
+from audio_io.errors import AudioError, PeerError, UnreachableError
+from audio_io.ice import IceServer, check_reachable
 from audio_io.peer import Peer
 from audio_io.rtc_peer import RtcPeer
 from audio_io.webrtc import MAX_SDP_CHARS, is_data_channel, read_offer, sends_audio
@@ -65,7 +66,11 @@ def fastrtc_available() -> bool:
 
 
 def mount_fastrtc(
-    app: FastAPI, serve: Callable[[Peer, Request], Awaitable[None]], *, max_connections: int
+    app: FastAPI,
+    serve: Callable[[Peer, Request], Awaitable[None]],
+    *,
+    max_connections: int,
+    ice_servers: Sequence[IceServer] = (),
 ) -> FastRtcCalls:
     """Add `POST /webrtc/offer` to `app`, and none of FastRTC's other routes.
 
@@ -82,7 +87,7 @@ def mount_fastrtc(
         raise AudioError(
             "FastRTC is not installed; run: pip install 'streaming-voice-assistant[fastrtc]'"
         )
-    calls = FastRtcCalls(serve, max_connections)
+    calls = FastRtcCalls(serve, max_connections, ice_servers)
     app.post("/webrtc/offer")(calls.post)
     return calls
 
@@ -91,10 +96,14 @@ class FastRtcCalls:
     """The connections of FastRTC's clients, by the id that each client chose."""
 
     def __init__(
-        self, serve: Callable[[Peer, Request], Awaitable[None]], max_connections: int
+        self,
+        serve: Callable[[Peer, Request], Awaitable[None]],
+        max_connections: int,
+        ice_servers: Sequence[IceServer],
     ) -> None:
         self._serve = serve
         self._max_connections = max_connections
+        self._ice_servers = ice_servers
         self._calls: dict[str, _Call] = {}
         self._stream: Any = None
         self._importing = asyncio.Lock()
@@ -141,6 +150,8 @@ class FastRtcCalls:
             await self._end(client_id)
             if isinstance(error, PeerError):
                 return _refusal(400, str(error))
+            if isinstance(error, UnreachableError):
+                return _refusal(503, str(error))
             raise
         call.task = asyncio.create_task(
             self._run(client_id, call, peer, request), name=f"fastrtc {peer.id}"
@@ -184,7 +195,7 @@ class FastRtcCalls:
                 # In a thread, where it holds nobody up; and with a loop running there, since
                 # Gradio otherwise makes loops of its own and never closes them.
                 self._stream = await asyncio.to_thread(
-                    asyncio.run, _make_stream(self._max_connections)
+                    asyncio.run, _make_stream(self._max_connections, self._ice_servers)
                 )
         return self._stream
 
@@ -203,7 +214,10 @@ class _Call:
     callbacks: Iterable[Any] = ()
 
     async def connect(self, stream: Any, sdp: str) -> tuple[RtcPeer, dict[str, str]]:
-        """Have FastRTC answer an offer. After a failure, `release` is still to be called."""
+        """Have FastRTC answer an offer. After a failure, `release` is still to be called.
+
+        Raises PeerError, UnreachableError.
+        """
         request = {"type": "offer", "sdp": sdp, "webrtc_id": self.id}
         try:
             answer = await stream.handle_offer(request, set_outputs=None)
@@ -213,6 +227,7 @@ class _Call:
             self.connection = stream.pcs.get(self.id)
             self.handler = stream.handlers.get(self.id)
             self.callbacks = tuple(stream.connections.get(self.id, ()))
+        check_reachable(answer["sdp"])
         self.peer = self.handler.peer = RtcPeer(self.connection, data_channel=None, id=self.id)
         self.peer.opened(channel_offered=True)
         return self.peer, answer
@@ -233,7 +248,7 @@ class _Call:
             self.peer.taken.set()
 
 
-async def _make_stream(max_connections: int) -> Any:
+async def _make_stream(max_connections: int, ice_servers: Sequence[IceServer]) -> Any:
     # Read during the import. Without it, Gradio reports that it is used and looks for updates.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import fastrtc
@@ -268,7 +283,7 @@ async def _make_stream(max_connections: int) -> Any:
         modality="audio",
         mode="send",
         concurrency_limit=max_connections,
-        server_rtc_configuration={"iceServers": []},
+        server_rtc_configuration={"iceServers": [asdict(server) for server in ice_servers]},
         # The title is what makes Gradio 5 warn of Gradio 6.
         ui_args={"hide_title": True},
         verbose=False,

@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 30
-"""From the answer until the connection, and the data channel if one was offered, must be open."""
+CONNECT_TIMEOUT_S = 10
+"""From the answer until the connection, and the data channel if one was offered, must be open. Who
+can connect does so within 1 s or a few, and until then takes up a place for nothing."""
 
 MAX_UNSENT_BYTES = 64 * 1024
 """A text is handed over only when no more than this is unsent before it."""

@@ -22,7 +22,8 @@ from aiortc.rtp import RtpPacket
 from aiortc.sdp import MediaDescription, SessionDescription
 from av import AudioFrame
 
-from audio_io.errors import PeerError
+from audio_io.errors import PeerError, UnreachableError
+from audio_io.ice import IceServer, check_reachable
 from audio_io.rtc_peer import RtcPeer
 from audio_io.rtp import ReorderBuffer
 
@@ -66,13 +67,11 @@ class WebRtcPeer(RtcPeer):
     """A client that brings an SDP offer, such as a browser's."""
 
     def __init__(
-        self, *, data_channel: str = "oai-events", ice_servers: Sequence[str] = ()
+        self, *, data_channel: str = "oai-events", ice_servers: Sequence[IceServer] = ()
     ) -> None:
-        """`data_channel`: the label that the client must give to its channel for text.
-        `ice_servers`: URLs of STUN servers, none by default; aiortc uses the first.
-        """
+        """`data_channel`: the label that the client must give to its channel for text."""
         # Always a list: without one, aiortc asks a public server.
-        servers = [RTCIceServer(urls=url) for url in ice_servers]
+        servers = [RTCIceServer(ice.urls, ice.username, ice.credential) for ice in ice_servers]
         super().__init__(RTCPeerConnection(RTCConfiguration(servers)), data_channel=data_channel)
         self._receiving: asyncio.Task[None] | None = None
 
@@ -80,7 +79,8 @@ class WebRtcPeer(RtcPeer):
         """The SDP that answers `offer_sdp`; to be called once. The offer may lack candidates.
 
         The first section that sends audio is taken, all others but the data channel's are refused
-        in the answer. Raises PeerError, and nothing stays open, if this is no such offer.
+        in the answer. Raises PeerError if this is no such offer, and UnreachableError if the
+        client would find no way here; nothing stays open then.
         """
         offer = read_offer(offer_sdp)
         try:
@@ -90,9 +90,10 @@ class WebRtcPeer(RtcPeer):
                 )
                 track = self._take_first_audio()
                 await self._connection.setLocalDescription()
+            check_reachable(self._connection.localDescription.sdp)
         except BaseException as error:
             await self.close()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, UnreachableError):
                 raise PeerError(f"The SDP offer can't be answered: {error!r}") from error
             raise
         self.opened(channel_offered=any(map(is_data_channel, offer.media)))

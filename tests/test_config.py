@@ -62,6 +62,9 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
             "model: {openai_compatible: {extra_body: {stream: false}}}",
             ["extra_body", "the engine itself sets stream"],
         ),
+        ("webrtc: {udp_ports: [5000, 4000]}", ["webrtc.udp_ports", "5000 comes after 4000"]),
+        ("webrtc: {udp_ports: 5000}", ["webrtc.udp_ports", "5000"]),
+        ("webrtc: {ice_servers: [{urls: 'x'}]}", ["webrtc.ice_servers.0.urls", "pattern"]),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key", "--open-to-all"]),
     ],
 )
@@ -95,7 +98,14 @@ def test_others_are_let_in_with_a_key_or_where_it_is_asked_for(server: dict[str,
 
 def test_the_key_is_not_printed() -> None:
     assert "sesame" not in repr(Config.load(overrides={"server": {"api_key": "sesame"}}))
-    for wrong in ({"api_key": "open sesame"}, {"api_key": "sesame", "port": "x"}):
+    turn = {"urls": "turn:a", "credential": ["sesame"]}
+    for section, wrong in (
+        ("server", {"api_key": "open sesame"}),
+        ("server", {"api_key": "sesame", "port": "x"}),
+        ("webrtc", {"ice_servers": [turn]}),
+        ("webrtc", {"ice_servers": [{"credential": "sesame"}]}),
+        ("webrtc", {"ice_servers": ["turn:me:sesame@example.org"]}),
+    ):
         with pytest.raises(ConfigError) as caught:
-            Config.load(overrides={"server": wrong})
+            Config.load(overrides={section: wrong})
         assert "sesame" not in str(caught.value)

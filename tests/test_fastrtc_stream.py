@@ -305,7 +305,7 @@ def test_nothing_is_looked_up_on_the_network() -> None:
 import asyncio, socket, threading
 socket.getaddrinfo = lambda *names, **_: print("looked up", names)
 from audio_io import fastrtc_stream
-asyncio.run(fastrtc_stream._make_stream(1))
+asyncio.run(fastrtc_stream._make_stream(1, ()))
 assert threading.active_count() == 1
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
-from assistant.config import LimitsConfig
+from assistant.config import Config
 from assistant.errors import AssistantError
 from assistant.realtime.live import LiveSession
 from assistant.realtime.registry import SessionRegistry
 from assistant.realtime.sink import EventSink, SlowClientError
 from assistant.tasks import race
-from audio_io.errors import PeerError
+from audio_io.errors import PeerError, UnreachableError
 from audio_io.peer import Peer
 from audio_io.webrtc import WebRtcPeer
 
@@ -24,11 +24,10 @@ logger = logging.getLogger(__name__)
 class Calls:
     """Answers offers; each call lives in a task of its own until its peer is gone."""
 
-    def __init__(
-        self, registry: SessionRegistry, limits: LimitsConfig, group: asyncio.TaskGroup
-    ) -> None:
+    def __init__(self, registry: SessionRegistry, config: Config, group: asyncio.TaskGroup) -> None:
         self._registry = registry
-        self._limits = limits
+        self._limits = config.limits
+        self._ice_servers = config.webrtc.ice_servers
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
         self._peers: dict[str, Peer] = {}
@@ -36,7 +35,8 @@ class Calls:
     async def answer(self, offer: str, *wishes: dict[str, Any]) -> tuple[str, str]:
         """Take a call: returns its id and the SDP answer. `wishes`: as `SessionRegistry.open`.
 
-        Raises PeerError for an offer that is none, and what `SessionRegistry.open` raises.
+        Raises PeerError for an offer that is none, UnreachableError where no client could find its
+        way here, and what `SessionRegistry.open` raises.
         """
         answered: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         task = self._group.create_task(self._call(offer, wishes, answered), name="call")
@@ -75,10 +75,10 @@ class Calls:
     ) -> None:
         try:
             async with self._registry.open(*wishes) as live:
-                peer = WebRtcPeer()
+                peer = WebRtcPeer(ice_servers=self._ice_servers)
                 try:
                     sdp = await peer.answer(offer)
-                except PeerError as error:
+                except (PeerError, UnreachableError) as error:
                     if not answered.done():
                         answered.set_exception(error)
                     return
@@ -139,10 +139,10 @@ async def _receive(peer: Peer, live: LiveSession) -> None:
 
 
 @asynccontextmanager
-async def open_calls(registry: SessionRegistry, limits: LimitsConfig) -> AsyncIterator[Calls]:
+async def open_calls(registry: SessionRegistry, config: Config) -> AsyncIterator[Calls]:
     """Take calls for as long as the context is open."""
     async with asyncio.TaskGroup() as group:
-        calls = Calls(registry, limits, group)
+        calls = Calls(registry, config, group)
         try:
             yield calls
         finally:

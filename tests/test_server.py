@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -116,6 +117,26 @@ async def test_odd_messages_are_answered_and_the_session_goes_on(
         assert error["error"]["code"] == code
         await websocket.send(b'{"type": "session.update", "session": {}}')
         await sees(websocket, "session.updated")
+
+
+async def test_what_stands_elsewhere_is_never_fetched(address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/private.wav"
+        parts: list[dict[str, Any]] = [
+            {"type": "input_audio", "audio": url},
+            {"type": "input_audio", "audio_url": url},
+            {"type": "audio_url", "audio_url": {"url": url}},
+            {"type": "input_image", "image_url": url},
+        ]
+        async with connect(f"ws://{address}/v1/realtime") as websocket:
+            for part in parts:
+                item = {"type": "message", "role": "user", "content": [part]}
+                await websocket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+                error = await sees(websocket, "error")
+                assert error["error"]["type"] == "invalid_request_error"
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
 
 
 async def test_a_message_far_over_the_limit_closes_the_connection(address: str) -> None:

@@ -56,7 +56,8 @@ def merging(checkpoint: Checkpoint, card: ModelCard) -> tuple[PromptRenderer, An
     )
     tokenizer.add_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
     processor = Qwen2AudioProcessor(card.processor.feature_extractor, tokenizer)
-    return PromptRenderer(replace(checkpoint, processor=processor)), processor
+    tokenizer.chat_template = processor.chat_template
+    return PromptRenderer(replace(checkpoint, tokenizer=tokenizer)), processor
 
 
 def render(renderer: PromptRenderer, prompt: Prompt) -> RenderedPrompt:

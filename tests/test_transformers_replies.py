@@ -31,6 +31,7 @@ from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.memory import Conversation
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import load
+from assistant.engines.transformers.models.whisper import log_mel as front_end_log_mel
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
@@ -132,7 +133,8 @@ def log_mel(samples: Int16Array) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def test_speech_becomes_a_log_mel_spectrogram(generator: Generator, card: ModelCard) -> None:
     spoken = speech.prompt(GREETING)
-    spectrogram, in_use = generator.checkpoint.log_mel(spoken)
+    checkpoint = generator.checkpoint
+    spectrogram, in_use = front_end_log_mel(checkpoint.extractor, spoken, checkpoint.device)
     assert spectrogram.shape == (1, 128, 3000)
     np.testing.assert_allclose(spectrogram[0], log_mel(spoken), atol=1e-3)
     assert int(in_use.sum()) == -(-len(spoken) // 160)
@@ -395,7 +397,7 @@ def test_temperature_can_be_set(generator: Generator, variant: Any) -> None:
 
 @pytest.mark.parametrize("written", ["Hello, you.", "你好吗?", "こんにちは", "สวัสดี", "안녕 👋🏽!"])
 def test_characters_come_as_soon_as_they_are_whole(generator: Generator, written: str) -> None:
-    encoded = generator.checkpoint.processor.tokenizer.encode(written)
+    encoded = generator.checkpoint.tokenizer.encode(written)
     stream = TextStream(generator.tokenizer, generator.special_ids)
     pieces = [piece for id_ in encoded if (piece := stream.push(id_))]
     assert [piece.text for piece in pieces] == list(written)
@@ -403,7 +405,7 @@ def test_characters_come_as_soon_as_they_are_whole(generator: Generator, written
 
 
 def test_control_tokens_of_the_model_never_show(generator: Generator) -> None:
-    tokenizer = generator.checkpoint.processor.tokenizer
+    tokenizer = generator.checkpoint.tokenizer
     written = tokenizer.encode("H<|im_start|>i<|AUDIO|>")
     stream = TextStream(generator.tokenizer, generator.special_ids)
     h, i = tokenizer.encode("Hi")

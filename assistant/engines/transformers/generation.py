@@ -42,7 +42,7 @@ class Generator:
         self.memory: Memory = make_memory(checkpoint, settings)
         self.renderer = PromptRenderer(checkpoint)
         self.sampler = Sampler(checkpoint.generation, settings)
-        tokenizer = checkpoint.processor.tokenizer
+        tokenizer = checkpoint.tokenizer
         self.tokenizer = tokenizer.backend_tokenizer
         self.special_ids = frozenset(tokenizer.all_special_ids) | {
             id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special

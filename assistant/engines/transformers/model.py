@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_bidirectional_mask
 
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
+from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.registry import ARCHITECTURES
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
-
-# What the tests hold against the model card's own code.
-ARCHITECTURES = frozenset({"qwen2_audio"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +26,12 @@ class Checkpoint:
 
     model: Any
     """The library's class for the architecture, in inference mode."""
-    processor: Any
-    """Tokenizer, chat template and audio front end."""
+    architecture: Architecture
+    """What is particular to its kind."""
+    tokenizer: Any
+    """The library's, with the chat template."""
+    extractor: Any
+    """The audio front end."""
     generation: GenerationConfig
     context_tokens: int
     """Most tokens that a prompt and its reply may take together."""
@@ -57,50 +59,26 @@ class Checkpoint:
             bytes_per_number=self.model.dtype.itemsize,
         )
 
+    @property
+    def audio_token_id(self) -> int:
+        """The token that stands for audio, as many times as the audio takes."""
+        return self.architecture.audio_token_id(self.model.config)
+
     def audio_tokens(self, sample_count: int) -> int:
-        """How many tokens stand for so much audio: 25 per second for Qwen2-Audio."""
-        frames = -(-sample_count // self.processor.feature_extractor.hop_length)
-        return self._audio_lengths(frames)[1]
-
-    def log_mel(self, samples: Int16Array) -> tuple[torch.Tensor, torch.Tensor]:
-        """The audio front end: int16 (n,), 16 kHz mono, at most 30 s, to what the encoder takes.
-
-        Returns the spectrogram, (1, mel bins, frames), and which of its frames are not padding,
-        (1, frames).
-        """
-        extractor = self.processor.feature_extractor
-        features = extractor(
-            samples.astype("float32") / 32_768,
-            sampling_rate=extractor.sampling_rate,
-            padding="max_length",
-            return_attention_mask=True,
-            return_tensors="pt",
-            device=str(self.device),
-        )
-        return features["input_features"].to(self.device), features["attention_mask"].to(
-            self.device
-        )
+        """How many tokens stand for so much audio."""
+        return self.architecture.audio_tokens(self.model, self.extractor, sample_count)
 
     def encode_audio(self, samples: Int16Array) -> torch.Tensor:
-        """What stands for audio between the embeddings of text: (tokens, width)."""
-        spectrogram, in_use = self.log_mel(samples)
-        before_pooling, tokens = self._audio_lengths(int(in_use.sum()))
-        positions = torch.arange((spectrogram.shape[-1] - 2) // 2 + 1, device=self.device)[None]
-        tower = self.model.base_model.audio_tower
-        mask = create_bidirectional_mask(
-            config=tower.config,
-            inputs_embeds=positions[..., None].to(self.model.dtype),
-            attention_mask=(positions < before_pooling).long(),
-        )
-        encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
-        projected: torch.Tensor = self.model.base_model.multi_modal_projector(encoded)
+        """What stands for audio between the embeddings of text: (tokens, width).
+
+        `samples`: int16 (n,), 16 kHz mono, at most 30 s.
+        """
         # A copy, since a view would keep all 30 s of it in memory.
-        return projected[0, :tokens].clone()
+        return self.architecture.encode_audio(self.model, self.extractor, samples).clone()
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
-        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
-        return embedded
+        return self.architecture.embed(self.model, ids)
 
     def hidden_states(
         self, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
@@ -109,25 +87,12 @@ class Checkpoint:
 
         `cache` holds what came before, and takes in what is new.
         """
-        hidden: torch.Tensor = self.model.base_model.language_model(
-            inputs_embeds=embeddings,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        return hidden
+        return self.architecture.hidden_states(self.model, embeddings, positions, cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Of the token to follow a hidden state, (1, width): float32 (1, vocabulary)."""
         # Of one position alone: those of a long prompt would take hundreds of megabytes.
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
-        return logits.float()
-
-    def _audio_lengths(self, frames: int) -> tuple[int, int]:
-        """Of so many frames of a spectrogram: positions in the encoder, and tokens."""
-        lengths: tuple[int, int]
-        lengths = self.model.base_model.audio_tower._get_feat_extract_output_lengths(frames)
-        return lengths
+        return self.architecture.logits(self.model, hidden).float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +115,12 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         config = _config(model, find_config(model))
-        _check_memory(model, _weights_bytes(config, dtype), free_bytes(device), device)
+        architecture = ARCHITECTURES[config.model_type]
+        needed = _weights_bytes(architecture, config, dtype)
+        _check_memory(model, needed, free_bytes(device), device)
         folder = find_checkpoint(model)
-        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, trust_remote_code=False
-        )
-        loaded, report = AutoModelForMultimodalLM.from_pretrained(
+        tokenizer, extractor = architecture.front_end(folder)
+        loaded, report = architecture.model_class.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -180,9 +145,11 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         raise EngineError(f"{model} can't be loaded: {error}") from error
     return Checkpoint(
         model=loaded,
-        processor=processor,
+        architecture=architecture,
+        tokenizer=tokenizer,
+        extractor=extractor,
         generation=generation,
-        context_tokens=config.get_text_config().max_position_embeddings,
+        context_tokens=architecture.context_tokens(config),
     )
 
 
@@ -215,11 +182,9 @@ def _config(model: str, folder: Path) -> Any:
     return config
 
 
-def _weights_bytes(config: Any, dtype: torch.dtype) -> int:
+def _weights_bytes(architecture: Architecture, config: Any, dtype: torch.dtype) -> int:
     with torch.device("meta"):
-        model: torch.nn.Module = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
-            config
-        )
+        model: torch.nn.Module = architecture.model_class(config)
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
 
 

@@ -89,9 +89,8 @@ class PromptRenderer:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._processor = checkpoint.processor
-        self._tokenizer = checkpoint.processor.tokenizer
-        self._audio_id = self._tokenizer.convert_tokens_to_ids(checkpoint.processor.audio_token)
+        self._tokenizer = checkpoint.tokenizer
+        self._audio_id = checkpoint.audio_token_id
         # What was said before comes again with every turn.
         self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
@@ -110,7 +109,9 @@ class PromptRenderer:
             raise EngineError("There is nothing to answer: the conversation is empty.")
         known: list[tuple[int, ...]] = []
         chat = [self._chat_message(message, known) for message in prompt.messages]
-        text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        text = self._tokenizer.apply_chat_template(
+            self._checkpoint.architecture.chat(chat), add_generation_prompt=True, tokenize=False
+        )
         parts = _audio_parts(prompt)
         ids: list[int] = []
         spans: list[AudioSpan] = []

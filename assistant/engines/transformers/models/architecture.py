@@ -1,0 +1,92 @@
+"""How a kind of model takes in audio and text: what is common to nearly all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoFeatureExtractor, AutoTokenizer
+from transformers.cache_utils import Cache
+
+from audio_io.pcm import Int16Array
+
+Chat = list[dict[str, Any]]
+"""Messages as chat templates take them: a user's `content` is a list of texts and sounds."""
+
+
+class Architecture:
+    """A kind of model. Its entry is a subclass, which names it and overrides what is particular.
+
+    An entry keeps nothing: the library's model, and its audio front end (`extractor`), are given
+    to its methods.
+    """
+
+    model_type: str
+    """What `config.json` calls it."""
+    library_class: str
+    """The class of the library that answers with text."""
+
+    # Loading.
+
+    @property
+    def model_class(self) -> Any:
+        """The library's class."""
+        return getattr(transformers, self.library_class)
+
+    def front_end(self, folder: Path) -> tuple[Any, Any]:
+        """The tokenizer, with its chat template, and what makes features of samples."""
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False
+        )
+        return tokenizer, extractor
+
+    def context_tokens(self, config: Any) -> int:
+        """Most tokens that a prompt and its reply may take together."""
+        tokens: int = config.get_text_config().max_position_embeddings
+        return tokens
+
+    # The prompt.
+
+    def chat(self, messages: Chat) -> Chat:
+        """The messages in the form that the chat template makes the best of."""
+        return messages
+
+    def audio_token_id(self, config: Any) -> int:
+        """The token that stands for audio, as many times as the audio takes."""
+        id_: int = config.audio_token_id
+        return id_
+
+    def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
+        """How many tokens stand for so much audio."""
+        raise NotImplementedError
+
+    # What the model computes.
+
+    def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
+        """What stands for audio between the embeddings of text: (tokens, width)."""
+        raise NotImplementedError
+
+    def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
+        """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
+        embedded: torch.Tensor = model.get_input_embeddings()(ids)
+        return embedded
+
+    def hidden_states(
+        self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
+    ) -> torch.Tensor:
+        """Take (1, n, width) at positions (1, n) through the language model: (1, n, width)."""
+        hidden: torch.Tensor = model.base_model.language_model(
+            inputs_embeds=embeddings,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """Of the token to follow a hidden state, (1, width): (1, vocabulary)."""
+        logits: torch.Tensor = model.get_output_embeddings()(hidden)
+        return logits

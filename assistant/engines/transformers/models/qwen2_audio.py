@@ -1,0 +1,53 @@
+"""Qwen2-Audio: a Whisper encoder before Qwen2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor
+from transformers.masking_utils import create_bidirectional_mask
+
+from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.whisper import frames_in_use, log_mel
+from audio_io.pcm import Int16Array
+
+
+class Qwen2Audio(Architecture):
+    """25 tokens a second. Its template numbers the sounds of a conversation."""
+
+    model_type = "qwen2_audio"
+    library_class = "Qwen2AudioForConditionalGeneration"
+
+    def front_end(self, folder: Path) -> tuple[Any, Any]:
+        # A checkpoint without a chat template has the one in the processor's code.
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False
+        )
+        processor.tokenizer.chat_template = processor.chat_template
+        return processor.tokenizer, processor.feature_extractor
+
+    def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
+        return _lengths(model, frames_in_use(extractor, sample_count))[1]
+
+    def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
+        spectrogram, in_use = log_mel(extractor, samples, model.device)
+        before_pooling, tokens = _lengths(model, int(in_use.sum()))
+        positions = torch.arange((spectrogram.shape[-1] - 2) // 2 + 1, device=model.device)[None]
+        tower = model.base_model.audio_tower
+        mask = create_bidirectional_mask(
+            config=tower.config,
+            inputs_embeds=positions[..., None].to(model.dtype),
+            attention_mask=(positions < before_pooling).long(),
+        )
+        encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
+        projected: torch.Tensor = model.base_model.multi_modal_projector(encoded)
+        return projected[0, :tokens]
+
+
+def _lengths(model: Any, frames: int) -> tuple[int, int]:
+    """Of so many frames of a spectrogram: positions in the encoder, and tokens."""
+    lengths: tuple[int, int]
+    lengths = model.base_model.audio_tower._get_feat_extract_output_lengths(frames)
+    return lengths

@@ -1,0 +1,8 @@
+"""The models that are served, by what their `config.json` calls them."""
+
+from __future__ import annotations
+
+from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
+
+ARCHITECTURES: dict[str, Architecture] = {entry.model_type: entry for entry in (Qwen2Audio(),)}

@@ -1,0 +1,33 @@
+"""The audio front end that most models have from Whisper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from audio_io.pcm import Int16Array
+
+
+def log_mel(
+    extractor: Any, samples: Int16Array, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """int16 (n,), 16 kHz mono, at most 30 s, to what the encoders take.
+
+    Returns the spectrogram, (1, mel bins, frames) of 30 s, and which of its frames are not
+    padding, (1, frames).
+    """
+    features = extractor(
+        samples.astype("float32") / 32_768,
+        sampling_rate=extractor.sampling_rate,
+        padding="max_length",
+        return_attention_mask=True,
+        return_tensors="pt",
+        device=str(device),
+    )
+    return features["input_features"].to(device), features["attention_mask"].to(device)
+
+
+def frames_in_use(extractor: Any, sample_count: int) -> int:
+    """How many frames of a spectrogram are not padding."""
+    return -(-sample_count // int(extractor.hop_length))

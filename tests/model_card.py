@@ -22,8 +22,12 @@ class ModelCard:
 
     def __init__(self, folder: Path) -> None:
         self.processor: Any = AutoProcessor.from_pretrained(folder)
-        self.model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(folder).eval()
+        self.model: Any = self.load(folder).eval()
         self.end_ids = set(self.model.generation_config.eos_token_id)
+
+    def load(self, folder: Path) -> Any:
+        """The library's model."""
+        return Qwen2AudioForConditionalGeneration.from_pretrained(folder)
 
     def text(self, prompt: Prompt) -> str:
         """The conversation as the chat template writes it."""

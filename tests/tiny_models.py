@@ -7,9 +7,10 @@ chat template, 0.8 MB, the same bytes every time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def build_qwen2_audio(
     tokenises to the very ids it was sampled as, so that the model card's way, which knows only
     the text, is an exact reference. With `merges` that is no longer so.
     """
-    tokenizer = _tokenizer(merges)
+    tokenizer = byte_level_tokenizer(merges)
     control = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
     config = Qwen2AudioConfig(
         audio_config={
@@ -87,23 +88,32 @@ def build_qwen2_audio(
         audio_token_index=control["<|AUDIO|>"],
     )
     model = Qwen2AudioForConditionalGeneration(config)
-    _fill(model, size.spread)
-    printable = {
-        id_ for character in map(chr, range(32, 127)) for id_ in tokenizer.encode(character)
-    }
-    printable |= {tokenizer.convert_tokens_to_ids("".join(merge)) for merge in merges}
-    end = control["<|im_end|>"]
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        eos_token_id=[control["<|endoftext|>"], end],
-        pad_token_id=control["<|endoftext|>"],
-        suppress_tokens=[id_ for id_ in range(len(tokenizer)) if id_ not in {*printable, end}],
+    fill(model, size.spread)
+    merged = {tokenizer.convert_tokens_to_ids("".join(merge)) for merge in merges}
+    model.generation_config = greedy_and_printable(
+        tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"], more=merged
     )
     model.save_pretrained(folder)
     Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=128), tokenizer).save_pretrained(
         folder
     )
     return folder
+
+
+def greedy_and_printable(
+    tokenizer: Any, vocabulary: int, ends: Sequence[str], more: Collection[int] = ()
+) -> GenerationConfig:
+    """Replies of printable ASCII, and `more`, which the first of `ends` may end."""
+    end, *others = map(tokenizer.convert_tokens_to_ids, ends)
+    said = {end, *more}
+    for character in map(chr, range(32, 127)):
+        said |= {*tokenizer.encode(character, add_special_tokens=False)}
+    return GenerationConfig(
+        do_sample=False,
+        eos_token_id=[*others, end],
+        pad_token_id=[*others, end][0],
+        suppress_tokens=[id_ for id_ in range(vocabulary) if id_ not in said],
+    )
 
 
 def answers_for_ever(folder: Path) -> Path:
@@ -122,15 +132,19 @@ def with_context(folder: Path, tokens: int) -> Path:
     return folder
 
 
-def _tokenizer(merges: Sequence[tuple[str, str]]) -> Qwen2Tokenizer:
+def byte_level_tokenizer(
+    merges: Sequence[tuple[str, str]] = (), control: Sequence[str] = CONTROL_TOKENS
+) -> Qwen2Tokenizer:
+    """Bytes, pairs of them by `merges`, and the `control` tokens."""
     pieces = [*sorted(ByteLevel.alphabet()), *map("".join, merges)]
     vocabulary = {piece: id_ for id_, piece in enumerate(pieces)}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=list(merges))
-    tokenizer.add_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in control])
     return tokenizer
 
 
-def _fill(model: torch.nn.Module, spread: float) -> None:
+def fill(model: torch.nn.Module, spread: float = WEIGHT_SPREAD) -> None:
+    """Random weights, the same every time."""
     # Not torch's own generator, whose numbers may change with its version.
     numbers = np.random.Generator(np.random.PCG64(0))
     for name, parameter in sorted(model.named_parameters()):

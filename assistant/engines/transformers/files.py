@@ -27,11 +27,14 @@ _NEEDED = [
     # Without it, nobody knows what ends a reply.
     {"generation_config.json"},
     {"preprocessor_config.json", "processor_config.json"},
-    {"tokenizer_config.json"},
-    {"tokenizer.json", "vocab.json"},
 ]
+# Mistral's, which is all in one, takes the place of these.
+_TEKKEN = "tekken.json"
+_TOKENIZER = [{"tokenizer_config.json"}, {"tokenizer.json", "vocab.json"}]
 # No `*.bin`, which may hold code, and no code.
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+# The same weights once more, as their authors' own code takes them.
+_NOT = ["consolidated*"]
 
 
 def find_config(model: str) -> Path:
@@ -76,6 +79,8 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
 def _lack(folder: Path, *, whole: bool) -> str:
     """The files that a checkpoint's folder should hold and doesn't."""
     needed = _NEEDED if whole else [{CONFIG}]
+    if whole and not (folder / _TEKKEN).exists():
+        needed = _NEEDED + _TOKENIZER
     missing = [
         " or ".join(sorted(names))
         for names in needed
@@ -97,7 +102,7 @@ def _missing_weights(folder: Path) -> set[str]:
 
 def _download(model: str, patterns: list[str]) -> Path:
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns))
+        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=_NOT))
     except HFValidationError as error:
         raise EngineError(
             f"{model} is neither a folder that exists nor the hub id of a model, such as "

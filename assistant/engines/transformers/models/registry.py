@@ -4,5 +4,10 @@ from __future__ import annotations
 
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
+from assistant.engines.transformers.models.voxtral import Voxtral
 
-ARCHITECTURES: dict[str, Architecture] = {entry.model_type: entry for entry in (Qwen2Audio(),)}
+_ENTRIES: tuple[Architecture, ...] = (
+    Qwen2Audio(),
+    Voxtral(),
+)
+ARCHITECTURES = {entry.model_type: entry for entry in _ENTRIES}

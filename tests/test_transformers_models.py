@@ -1,0 +1,112 @@
+"""Every architecture that is served: its replies are those of its library's own `generate`.
+
+The reference sees the whole conversation from scratch each time; ours keeps what it has computed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from assistant.conversation import Message, Prompt, TextPart
+from assistant.engines.engine import ReplyEvent
+from assistant.engines.transformers.generation import Generator
+from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.models.registry import ARCHITECTURES
+from tests import speech
+from tests.dialogue import prompt, system, user
+from tests.model_card import ModelCard
+from tests.model_cards import MODELS
+from tests.test_transformers_session import (
+    ON_CPU,
+    TOKENS,
+    Conversations,
+    check,
+    events_of,
+    generator_of,
+    said,
+    start,
+    started,
+)
+
+Model = tuple[Checkpoint, ModelCard]
+SOUND = speech.prompt("hello-world")
+FIRST, SECOND = SOUND[:9000], SOUND[4000:20_000]
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A checkpoint of the architecture, loaded from its folder, and the reference."""
+    build, card = MODELS[request.param]
+    folder = build(tmp_path_factory.mktemp("models") / request.param)
+    return load(str(folder), ON_CPU), card(folder)
+
+
+def test_a_conversation_of_speech_and_text(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, card = model
+    generator = generator_of(checkpoint)
+    computed: list[torch.Tensor] = []
+    real = Checkpoint.logits
+
+    def recording(self: Checkpoint, hidden: torch.Tensor) -> torch.Tensor:
+        computed.append(real(self, hidden))
+        return computed[-1]
+
+    monkeypatch.setattr(Checkpoint, "logits", recording)
+    history: list[Message] = [system("Be brief.")]
+    held = 0
+    for turn in (user(FIRST), user(SECOND, "What was said?"), user("And before?")):
+        declared = prompt(*history, turn)
+        computed.clear()
+        events = events_of(start(generator, declared))
+        rendered = generator.renderer.render(declared, generator.memory.of(1).samples)
+        assert rendered.ids == card.prompt_ids(declared)
+        reference = card.generate(declared, TOKENS)
+        torch.testing.assert_close(computed[0], reference.logits[0], atol=1e-3, rtol=1e-3)
+        check(card, declared, events, reference)
+        # Nothing of what was said before is computed again.
+        report = started(events).report
+        assert report.reused.total == held
+        reply = said(events)
+        (part,) = reply.parts
+        assert isinstance(part, TextPart)
+        held = report.prompt.total + min(len(part.token_ids), TOKENS - 1)
+        history += [turn, reply]
+
+
+def test_what_is_heard_matters(model: Model) -> None:
+    checkpoint, _ = model
+    sounds = FIRST, SOUND[9000:18_000]
+    heard, otherwise = (events_of(start(generator_of(checkpoint), prompt(user(s)))) for s in sounds)
+    assert said(heard) != said(otherwise)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("sample_count", [1600, 16_001])
+def test_audio_takes_as_many_tokens_as_its_encoder_gives(model: Model, sample_count: int) -> None:
+    checkpoint, _ = model
+    samples = np.resize(SOUND, sample_count)
+    encoded = checkpoint.encode_audio(samples)
+    assert len(encoded) == checkpoint.audio_tokens(sample_count)
+    assert encoded.untyped_storage().nbytes() == encoded.nbytes
+
+
+@pytest.mark.slow
+def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None:
+    checkpoint, card = model
+
+    class OfThese(Conversations):
+        @staticmethod
+        def check(generator: Generator, declared: Prompt, events: list[ReplyEvent]) -> None:
+            check(card, declared, events)
+
+    OfThese.checkpoint = checkpoint
+    limits = settings(max_examples=5, stateful_step_count=10, deadline=None)
+    run_state_machine_as_test(OfThese, settings=limits)
+
+
+def test_each_has_its_test() -> None:
+    assert ARCHITECTURES.keys() == {"qwen2_audio", *MODELS}

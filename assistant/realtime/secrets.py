@@ -49,7 +49,7 @@ class ClientSecretRequest(_Model):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            raise protocol_error(error) from error
+            raise protocol_error(error, body) from error
 
 
 @dataclass(frozen=True, slots=True)

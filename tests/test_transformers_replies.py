@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,10 @@ class Dictated(Sampler):
         self._tokens = iter(tokens)
         self.logits: list[torch.Tensor] = []
 
-    def for_a_reply(self) -> Sampler:
+    def for_a_reply(self, prompt_ids: Sequence[int]) -> Sampler:
         return self
 
-    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> int:
+    def choose(self, logits: torch.Tensor) -> int:
         self.logits.append(logits)
         return next(self._tokens)
 
@@ -390,6 +391,22 @@ def test_temperature_can_be_set(generator: Generator, variant: Any) -> None:
     torch.manual_seed(0)
     hot = make_generator(folder, temperature=2)
     assert ids(run(hot, greeting, 20)) != greedy
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("values", [{}, SAMPLED, {"repetition_penalty": 1.3}], ids=str)
+def test_a_single_logit_that_is_no_number_is_seen(
+    variant: Any, values: dict[str, Any], broken: float
+) -> None:
+    generator = make_generator(variant("generation_config.json", **values))
+    size = generator.checkpoint.vocabulary
+    sampler = generator.sampler.for_a_reply([0, size - 1])
+    assert 0 <= sampler.choose(torch.zeros(1, size)) < size
+    for place in range(size):
+        logits = torch.zeros(1, size)
+        logits[0, place] = broken
+        with pytest.raises(EngineError, match="no numbers"):
+            sampler.choose(logits)
 
 
 # Text.

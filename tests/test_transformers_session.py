@@ -384,7 +384,7 @@ def test_what_broke_down_is_built_anew(
     generation = start(generator, hello)
     for _ in range(tokens):
         generation.step()
-    nothing = torch.full((1, 300), float("nan"))
+    nothing = torch.full((1, generator.checkpoint.vocabulary), float("nan"))
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "logits", lambda self, hidden: nothing)
         with pytest.raises(EngineError, match="no numbers"):

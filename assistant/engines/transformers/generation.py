@@ -41,7 +41,7 @@ class Generator:
         self.settings = settings
         self.memory: Memory = make_memory(checkpoint, settings)
         self.renderer = PromptRenderer(checkpoint)
-        self.sampler = Sampler(checkpoint.generation, settings)
+        self.sampler = Sampler(checkpoint, settings)
         tokenizer = checkpoint.tokenizer
         self.tokenizer = tokenizer.backend_tokenizer
         self.special_ids = frozenset(tokenizer.all_special_ids) | {
@@ -152,21 +152,15 @@ class Generation:
             usage = Usage(prompt.count, reused, self._tokens)
             return Finished(reason, usage, clock.timings())
 
-        # The whole sequence, with room for all that may follow: what is sampled may depend on it.
-        ids = torch.zeros((1, len(prompt.ids) + room), dtype=torch.int64)
-        ids[0, : len(prompt.ids)] = torch.tensor(prompt.ids)
-        ids = ids.to(generator.checkpoint.device)
-        sampler = generator.sampler.for_a_reply()
-        end = len(prompt.ids)
+        sampler = generator.sampler.for_a_reply(prompt.ids)
+        checkpoint = generator.checkpoint
         while self._tokens < room:
-            token = sampler.choose(ids[:, :end], generator.checkpoint.logits(hidden))
+            token = sampler.choose(checkpoint.logits(hidden))
             # Only now: a GPU computes on until somebody looks at the result.
             clock.prompt_is_in()
             if token in generator.end_ids:
                 yield [*events, finished("stop")]
                 return
-            ids[0, end] = token
-            end += 1
             self._tokens += 1
             if text := self._text.push(token):
                 clock.text_is_there()
@@ -174,8 +168,7 @@ class Generation:
             if self._tokens < room:
                 yield events
                 events = []
-                last = ids[:, end - 1 : end]
-                hidden = slot.feed(generator.checkpoint.embed(last), np.array([token]))
+                hidden = slot.feed(checkpoint.embed([token]), np.array([token]))
         yield [*events, finished("length")]
 
     def _room(self) -> int:

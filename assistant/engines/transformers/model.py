@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,7 @@ class Checkpoint:
     generation: GenerationConfig
     context_tokens: int
     """Most tokens that a prompt and its reply may take together."""
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.model.device
-        return device
+    device: torch.device
 
     @property
     def device_name(self) -> str:
@@ -64,6 +61,12 @@ class Checkpoint:
         """The token that stands for audio, as many times as the audio takes."""
         return self.architecture.audio_token_id(self.model.config)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, with those that the head has and the tokenizer hasn't."""
+        size: int = self.model.get_output_embeddings().out_features
+        return size
+
     def audio_tokens(self, sample_count: int) -> int:
         """How many tokens stand for so much audio."""
         return self.architecture.audio_tokens(self.model, self.extractor, sample_count)
@@ -76,9 +79,9 @@ class Checkpoint:
         # A copy, since a view would keep all 30 s of it in memory.
         return self.architecture.encode_audio(self.model, self.extractor, samples).clone()
 
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
-        return self.architecture.embed(self.model, ids)
+    def embed(self, ids: Sequence[int]) -> torch.Tensor:
+        """The embeddings of n text tokens: (1, n, width)."""
+        return self.architecture.embed(self.model, torch.tensor([ids], device=self.device))
 
     def hidden_states(
         self, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
@@ -150,6 +153,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         extractor=extractor,
         generation=generation,
         context_tokens=architecture.context_tokens(config),
+        device=device,
     )
 
 

@@ -57,8 +57,7 @@ class Prefill:
 
     def _embed(self, start: int, end: int) -> torch.Tensor:
         """The embeddings of the prompt's tokens from `start` to `end`: (1, n, width)."""
-        ids = torch.tensor([self._prompt.ids[start:end]], device=self._checkpoint.device)
-        embeddings = self._checkpoint.embed(ids)
+        embeddings = self._checkpoint.embed(self._prompt.ids[start:end])
         for span in self._prompt.audio:
             first, last = max(span.start, start), min(span.end, end)
             if first < last:

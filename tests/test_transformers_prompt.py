@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AddedToken, Qwen2AudioProcessor, Qwen2Tokenizer
+from transformers import Qwen2AudioProcessor
 
 from assistant.conversation import Message, Prompt
 from assistant.engines.engine import TokenCount
@@ -24,7 +22,7 @@ from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 from tests import speech
 from tests.dialogue import assistant, prompt, system, user
 from tests.model_card import ModelCard, conversation
-from tests.tiny_models import CONTROL_TOKENS
+from tests.tiny_models import CONTROL_TOKENS, build_qwen2_audio
 
 # Enough to join letters with letters, and line ends with the line ends that a template writes.
 MERGES = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), ("h", "e"), ("l", "l"), ("he", "ll"), ("'", "s"), ("<", "|")]
@@ -46,18 +44,11 @@ def renderer(checkpoint: Checkpoint) -> PromptRenderer:
 
 
 @pytest.fixture(scope="module")
-def merging(checkpoint: Checkpoint, card: ModelCard) -> tuple[PromptRenderer, Any]:
+def merging(tmp_path_factory: pytest.TempPathFactory) -> tuple[PromptRenderer, Any]:
     """A renderer whose tokenizer merges, and its processor."""
-    characters = sorted(ByteLevel.alphabet())
-    pieces = [*characters, *("".join(merge) for merge in MERGES)]
-    tokenizer = Qwen2Tokenizer(
-        vocab={piece: id_ for id_, piece in enumerate(pieces)},
-        merges=MERGES,
-    )
-    tokenizer.add_tokens([AddedToken(token, special=True) for token in CONTROL_TOKENS])
-    processor = Qwen2AudioProcessor(card.processor.feature_extractor, tokenizer)
-    tokenizer.chat_template = processor.chat_template
-    return PromptRenderer(replace(checkpoint, tokenizer=tokenizer)), processor
+    folder = build_qwen2_audio(tmp_path_factory.mktemp("models") / "merging", merges=MERGES)
+    checkpoint = load(str(folder), TransformersSettings(device="cpu"))
+    return PromptRenderer(checkpoint), Qwen2AudioProcessor.from_pretrained(folder)
 
 
 def render(renderer: PromptRenderer, prompt: Prompt) -> RenderedPrompt:

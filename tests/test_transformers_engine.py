@@ -374,6 +374,34 @@ def test_a_server_whose_worker_is_a_process_never_imports_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def join_workers() -> None:
+    """A thread that was given up while it loads ends by itself."""
+    for thread in threading.enumerate():
+        if thread.name == "model worker":
+            thread.join()
+
+
+async def test_nobody_waits_for_a_load_that_is_given_up(
+    tiny_qwen2_audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, go_on = threading.Event(), threading.Event()
+
+    def endless(message: Load) -> object:
+        loading.set()
+        go_on.wait()
+        raise EngineError("too late")
+
+    monkeypatch.setattr("assistant.engines.transformers.worker._load", endless)
+    settings = TransformersSettings(device="cpu", worker="thread")
+    engine = TransformersEngine(str(tiny_qwen2_audio), settings)
+    start = asyncio.create_task(engine.start())
+    await asyncio.to_thread(loading.wait)
+    start.cancel()
+    await engine.close()
+    go_on.set()
+    join_workers()
+
+
 @pytest.mark.parametrize("moments", [1, 2, 3, 5, 10, 100])
 @pytest.mark.parametrize("worker", ["thread", "process"])
 async def test_a_start_that_is_given_up_leaves_nothing(
@@ -388,6 +416,6 @@ async def test_a_start_that_is_given_up_leaves_nothing(
     await asyncio.wait([start])
     await engine.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert "model worker" not in {thread.name for thread in threading.enumerate()}
+    join_workers()
     # A socket or a process that was left open would warn, which is an error here.
     gc.collect()

@@ -25,10 +25,13 @@ class Host(Protocol):
         """The process, where it is one of its own."""
 
     def kill(self) -> None:
-        """End it at once, if it can be; else it ends at the next message."""
+        """End it at once, if it can be; a thread is left to itself."""
 
     async def ended(self) -> str:
-        """Wait until it has; returns how it did, as a verb with what belongs to it."""
+        """Wait until it has, or is left to itself.
+
+        Returns how it did, as a verb with what belongs to it.
+        """
 
 
 class _ThreadHost:
@@ -36,11 +39,16 @@ class _ThreadHost:
 
     def __init__(self, thread: threading.Thread) -> None:
         self._thread = thread
+        self._given_up = False
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        # Nothing ends a thread from outside. This one ends by itself, when it has loaded its model
+        # and finds nobody there; that may take minutes, for which nobody is to wait.
+        self._given_up = True
 
     async def ended(self) -> str:
-        await asyncio.to_thread(self._thread.join)
+        if not self._given_up:
+            await asyncio.to_thread(self._thread.join)
         return "ended"
 
 

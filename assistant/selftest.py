@@ -83,7 +83,11 @@ async def _ask(
         write(text)
 
     prompt = Prompt((Message("selftest", "user", check.parts),))
-    finished = await answer(engine, prompt, take)
+    session = await engine.open_session()
+    try:
+        finished = (await answer(engine, session, prompt, take)).finished
+    finally:
+        await session.close()
     if first_s is None:
         raise EngineError("The model answered nothing.")
     write(f"\n({_speed(finished, asked_s, first_s, now_s())})\n")

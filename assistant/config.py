@@ -18,7 +18,9 @@ from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
+from audio_io.files import MAX_BYTES
 from audio_io.ice import IceServer
+from audio_io.sources import SourceLimits
 from audio_io.vad import VadKind
 
 _DETECTION = TurnDetection()
@@ -82,6 +84,18 @@ class WebRtcConfig(_Section):
     udp_ports: tuple[Port, Port] | None = None
 
 
+class FilesConfig(_Section):
+    """What is taken of recordings."""
+
+    max_bytes: Annotated[int, Field(ge=1024, le=2**30)] = MAX_BYTES
+    max_s: Annotated[float, Field(ge=1, le=86_400)] = 1800.0
+    download_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    private_addresses: bool = False
+
+    def limits(self) -> SourceLimits:
+        return SourceLimits(**self.model_dump())
+
+
 class TurnsConfig(_Section):
     """When a turn begins and ends, and what its pauses are used for."""
 
@@ -121,6 +135,7 @@ class Config(_Section):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     webrtc: WebRtcConfig = WebRtcConfig()
+    files: FilesConfig = FilesConfig()
     turns: TurnsConfig = TurnsConfig()
     model: ModelConfig = ModelConfig()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -17,15 +18,18 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from assistant import selftest as selftests
+from assistant.ask import Answer
 from assistant.ask import ask as ask_about
 from assistant.choice import make_engine
 from assistant.config import Config
 from assistant.connection import connect_in_process, connect_to_server
 from assistant.errors import AssistantError, ConfigError
+from assistant.lines import typed_lines
 from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation
 from audio_io.errors import AudioError
 from audio_io.microphone import list_devices
+from audio_io.sources import STDIN, looks_like_source
 
 _T = TypeVar("_T")
 
@@ -39,7 +43,10 @@ ConfigOption = Annotated[
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option(help="auto, embedded or transformers; auto: transformers for a named model."),
+    typer.Option(
+        help="auto, embedded, transformers or openai_compatible; auto: servers where some are "
+        "configured, else transformers for a named model."
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -170,30 +177,67 @@ def talk(
 
 @app.command()
 def ask(
-    file: Annotated[Path, typer.Argument(help="Sound of up to 30 s: wav, flac, mp3 and others.")],
-    question: Annotated[
-        str | None, typer.Argument(help="What to ask about it; else it is answered itself.")
-    ] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [QUESTION]",
+            help="Recordings: paths, file://, http(s)://, data:;base64, or - for the standard "
+            "input; then what to ask about them, else they are answered themselves.",
+        ),
+    ],
     config: ConfigOption = None,
     engine: EngineOption = None,
     model: ModelOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print text, usage and timings, as one line of JSON.")
+    ] = False,
+    follow_up: Annotated[
+        bool, typer.Option("--follow-up", help="Ask on, line by line, until the input ends.")
+    ] = False,
 ) -> None:
-    """Answer an audio file, or a question about it."""
+    """Answer recordings, or a question about them."""
     _log(logging.WARNING)
     with _errors_told(), _signals_interrupt():
-        _check_question(question or "")
+        sources, question = _sources_and_question(words)
+        if follow_up and STDIN in sources:
+            raise ConfigError("The standard input can't be both a recording and what to ask on.")
         settings = _load(config, engine, model)
-        answering = ask_about(
+        answers = ask_about(
             make_engine(settings.model),
-            file,
+            sources,
             question,
             instructions=settings.model.instructions,
-            write=_write,
+            limits=settings.files.limits(),
+            write=_ignore if as_json else _write,
+            follow_ups=typed_lines(sys.stdin.fileno(), _invite) if follow_up else None,
         )
-        finished = asyncio.run(_loading(settings, answering))
-        typer.echo()
-        if finished.reason == "length":
-            typer.echo("The answer was cut off at the length limit.", err=True)
+        asyncio.run(_loading(settings, _show_answers(answers, as_json=as_json)))
+
+
+async def _show_answers(answers: AsyncGenerator[Answer], *, as_json: bool) -> None:
+    async with aclosing(answers):
+        async for answer in answers:
+            typer.echo(json.dumps(answer.as_json(), ensure_ascii=False) if as_json else "")
+            if answer.finished.reason == "length" and not as_json:
+                typer.echo("The answer was cut off at the length limit.", err=True)
+
+
+def _sources_and_question(words: list[str]) -> tuple[list[str], str | None]:
+    """The last word is the question, unless it names a recording. Raises ConfigError."""
+    if len(words) == 1 or looks_like_source(words[-1]):
+        return words, None
+    *sources, question = words
+    _check_question(question)
+    return sources, question
+
+
+def _invite() -> None:
+    if sys.stdin.isatty():
+        typer.echo("> ", nl=False, err=True)
+
+
+def _ignore(text: str) -> None:
+    """The whole of it comes at the end."""
 
 
 @app.command()

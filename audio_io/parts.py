@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from audio_io.cutting import quietest_sample
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 from audio_io.segmenter import MIN_UTTERANCE_MS
-from audio_io.vad import WINDOW_SAMPLES
+from audio_io.silero import WINDOW_SAMPLES
 
 _SEARCHED_WINDOWS = 5 * SAMPLE_RATE_HZ // WINDOW_SAMPLES
 """The end of a part in which the quietest place is looked for: 5 s."""

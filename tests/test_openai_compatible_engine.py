@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assistant.conversation import AudioPart, Message, Prompt
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    OneTool,
+    Prompt,
+    Tool,
+)
 from assistant.engines.engine import (
     Finished,
     ModelSession,
@@ -26,6 +34,7 @@ from assistant.engines.engine import (
     Started,
     Text,
     TokenCount,
+    ToolCall,
     Usage,
 )
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
@@ -217,6 +226,101 @@ async def test_a_server_that_does_not_tell_audio_from_text(server: ChatServer) -
         *_, finished = await events_of(ask(session, prompt(user("Count", silence(2000)))))
     assert isinstance(finished, Finished)
     assert finished.usage == Usage(TokenCount(12, 100), TokenCount(), output_tokens=1)
+
+
+# Functions.
+
+
+def calls(*pieces: dict[str, Any]) -> dict[str, Any]:
+    """An event of the stream with pieces of function calls."""
+    return {"choices": [{"index": 0, "delta": {"tool_calls": list(pieces)}}]}
+
+
+def piece(index: int, arguments: str, **head: str) -> dict[str, Any]:
+    name = {"name": head.pop("name")} if "name" in head else {}
+    return {"index": index, **head, "function": {**name, "arguments": arguments}}
+
+
+WEATHER = Tool("weather", "Tells the weather.", {"type": "object", "properties": {}})
+
+
+async def test_functions_that_are_called(server: ChatServer) -> None:
+    server.will(
+        "Let me see.",
+        calls(piece(0, "", id="call_a", name="weather")),
+        calls(piece(0, '{"at": '), piece(1, "{}", name="time")),
+        calls(piece(0, '"home"}')),
+        finish_reason="tool_calls",
+    )
+    async with session_with(server, tools=True) as session:
+        about = Prompt(QUESTION.messages, (WEATHER,), OneTool("weather"))
+        _, text, first, second, finished = await events_of(ask(session, about))
+    assert text == Text("Let me see.", ())
+    assert first == ToolCall("call_a", "weather", '{"at": "home"}', ())
+    assert isinstance(second, ToolCall) and (second.name, second.arguments) == ("time", "{}")
+    assert second.call_id.startswith("call_")
+    assert isinstance(finished, Finished) and finished.reason == "stop"
+    (request,) = server.requests
+    assert request["tools"] == [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": {"type": "object", "properties": {}},
+            },
+        }
+    ]
+    assert request["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+
+
+async def test_a_call_that_is_cut_off_is_none(server: ChatServer) -> None:
+    both = (piece(0, "{}", id="a", name="weather"), piece(1, '{"at"', id="b", name="weather"))
+    server.will(calls(*both), finish_reason="length")
+    async with session_with(server) as session:
+        _, call, finished = await events_of(ask(session, Prompt(QUESTION.messages, (WEATHER,))))
+    assert call == ToolCall("a", "weather", "{}", ())
+    assert isinstance(finished, Finished) and finished.reason == "length"
+
+
+async def test_a_server_that_fails_in_the_middle_of_a_call_is_not_asked_again(
+    server: ChatServer,
+) -> None:
+    server.will(calls(piece(0, "{", id="a", name="weather")), then="closes")
+    async with session_with(server) as session:
+        with pytest.raises(EngineError, match="broke the reply off"):
+            await events_of(ask(session, Prompt(QUESTION.messages, (WEATHER,))))
+    assert len(server.requests) == 1
+
+
+async def test_calls_belong_to_the_message_that_they_were_made_in(server: ChatServer) -> None:
+    about = prompt(
+        user("Weather and time?"),
+        assistant("Let me see."),
+        Message("", "assistant", (FunctionCall("a", "weather", "{}"),)),
+        Message("", "assistant", (FunctionCall("b", "time", "{}"),)),
+        Message("", "tool", (FunctionOutput("a", "rain"),)),
+        Message("", "tool", (FunctionOutput("b", "noon"),)),
+        Message("", "assistant", (FunctionCall("c", "time", "{}"),)),
+    )
+    async with session_with(server) as session:
+        await events_of(ask(session, about))
+
+    def call(call_id: str, name: str) -> dict[str, Any]:
+        return {
+            "id": call_id,
+            "type": "function",
+            "function": {"name": name, "arguments": "{}"},
+        }
+
+    both = [call("a", "weather"), call("b", "time")]
+    assert server.requests[0]["messages"] == [
+        {"role": "user", "content": "Weather and time?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": both},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+        {"role": "tool", "tool_call_id": "b", "content": "noon"},
+        {"role": "assistant", "content": None, "tool_calls": [call("c", "time")]},
+    ]
 
 
 # Replies ahead of their turn's end, and those that are interrupted.

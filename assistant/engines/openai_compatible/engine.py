@@ -46,6 +46,7 @@ class OpenAICompatibleEngine:
             model or "",
             settings.context_tokens or ASSUMED_CONTEXT_TOKENS,
             device=", ".join(server.name for server in self._servers),
+            tools=settings.tools,
             modes=frozenset({"voice_chat", "audio_analysis", "text"}),
         )
 

@@ -17,24 +17,14 @@ import logging
 from contextlib import aclosing
 from typing import Any
 
-from openai.types import CompletionUsage
-
 from assistant.conversation import Prompt
-from assistant.engines.engine import (
-    Finished,
-    PrefillReport,
-    ReplyOptions,
-    Started,
-    Text,
-    Timings,
-    TokenCount,
-    Usage,
-)
+from assistant.engines.engine import PrefillReport, ReplyOptions, TokenCount
+from assistant.engines.openai_compatible.answer import Answer
 from assistant.engines.openai_compatible.failures import Remedy, ServerFailure
 from assistant.engines.openai_compatible.servers import Seat, Server
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.openai_compatible.streaming import Request, pieces
-from assistant.engines.openai_compatible.wire import Rendering, estimated, in_proportion
+from assistant.engines.openai_compatible.wire import Rendering, estimated, tool_fields
 from assistant.engines.operations import Operations, QueuedReply
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
@@ -85,7 +75,7 @@ class OpenAICompatibleSession:
         request = self._request(prompt, options)
         if not side:
             self._rendering.keep_only(prompt)
-        answer = _Answer(reply, request.estimate, loop.time())
+        answer = Answer(reply, request.estimate, loop.time())
         failed: Server | None = None
         failure: ServerFailure | None = None
         for _ in range(1 + self._settings.max_retries):
@@ -101,7 +91,7 @@ class OpenAICompatibleSession:
             try:
                 async with aclosing(pieces(server, request, self._settings)) as stream:
                     async for piece in stream:
-                        answer.take(piece.text, piece.ended_by, piece.usage)
+                        answer.take(piece)
             except PromptTooLongError as error:
                 if answer.begun:
                     # Asked for again, it would say its first words twice.
@@ -125,77 +115,10 @@ class OpenAICompatibleSession:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": self._rendering.messages(prompt),
+            **tool_fields(prompt),
             "max_tokens": options.max_output_tokens or self._settings.max_output_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
             "extra_body": self._settings.extra_body,
         }
         return Request(body, estimated(prompt), self._context_tokens)
-
-
-class _Answer:
-    """Turns what a server sends into the events of a reply."""
-
-    def __init__(self, reply: QueuedReply, estimate: TokenCount, asked_s: float) -> None:
-        self._reply = reply
-        self._estimate = estimate
-        self._asked_s = asked_s
-        self._prefill_ms: float | None = None
-        self._first_token_ms: float | None = None
-        self._texts = 0
-        self._ended_by = ""
-        self._usage: CompletionUsage | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has said anything: then no other server can answer in its place."""
-        return self._texts > 0
-
-    def take(self, text: str, ended_by: str | None, usage: CompletionUsage | None) -> None:
-        if self._prefill_ms is None:
-            self._prefill_ms = self._since_ms()
-            # The truth about the prompt comes with the end.
-            self._reply.put(Started(PrefillReport(self._estimate, reused=TokenCount())))
-        if text:
-            self._texts += 1
-            if self._first_token_ms is None:
-                self._first_token_ms = self._since_ms()
-            self._reply.put(Text(text, ()))
-        self._ended_by = ended_by or self._ended_by
-        self._usage = usage or self._usage
-
-    def finish(self) -> None:
-        """The server has said all. Raises EngineError where it was kept from it."""
-        if self._ended_by == "content_filter":
-            raise EngineError("The server's content filter ended the reply.")
-        total_ms = self._since_ms()
-        prefill_ms = total_ms if self._prefill_ms is None else self._prefill_ms
-        first_token_ms = total_ms if self._first_token_ms is None else self._first_token_ms
-        self._reply.put(
-            Finished(
-                "length" if self._ended_by == "length" else "stop",
-                usage_of(self._usage, self._estimate, texts=self._texts),
-                Timings(prefill_ms, first_token_ms, total_ms),
-            )
-        )
-
-    def _since_ms(self) -> float:
-        return (asyncio.get_running_loop().time() - self._asked_s) * 1000
-
-
-def usage_of(told: CompletionUsage | None, estimate: TokenCount, *, texts: int) -> Usage:
-    """The usage that a server tells; where it tells none, about what it was.
-
-    Most don't tell audio from text: then what they count is divided as `estimate` is.
-    """
-    if told is None:
-        return Usage(estimate, TokenCount(), texts)
-    details = told.prompt_tokens_details
-    audio = details.audio_tokens if details else None
-    prompt = (
-        TokenCount(told.prompt_tokens - audio, audio)
-        if audio
-        else in_proportion(told.prompt_tokens, like=estimate)
-    )
-    cached = details.cached_tokens if details else None
-    return Usage(prompt, in_proportion(cached or 0, like=prompt), told.completion_tokens)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # What the engine says itself with every request.
-_OURS = frozenset({"model", "messages", "stream", "stream_options"})
+_OURS = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
 
 
 def _additional(body: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +30,8 @@ class OpenAICompatibleSettings(BaseModel):
     """The environment variable that holds their key; unset where they want none."""
     audio_as: Literal["input_audio", "input_audio_url", "audio_url"] = "input_audio"
     """How they take audio: OpenAI's part; the same with a data URL in it; vLLM's own part."""
+    tools: bool = False
+    """Whether the model calls functions; the servers don't tell."""
     context_tokens: Annotated[int | None, Field(ge=256)] = None
     """Most tokens of prompt and reply together; None: as the servers say."""
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024

@@ -11,7 +11,11 @@ from typing import Any
 import openai
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk
-from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
+from openai.types.chat.chat_completion_chunk import (
+    Choice,
+    ChoiceDelta,
+    ChoiceDeltaToolCall,
+)
 
 from assistant.engines.engine import TokenCount
 from assistant.engines.openai_compatible.failures import Remedy, ServerFailure, failure_of
@@ -34,10 +38,16 @@ class Request:
 class Piece:
     """What one event of the stream says."""
 
-    text: str
-    ended_by: str | None
+    text: str = ""
+    calls: tuple[ChoiceDeltaToolCall, ...] = ()
+    """Pieces of function calls, told apart by their index."""
+    ended_by: str | None = None
     """The server's reason to end the reply, where it has come to its end."""
-    usage: CompletionUsage | None
+    usage: CompletionUsage | None = None
+
+    @property
+    def says_something(self) -> bool:
+        return bool(self.text or self.calls)
 
 
 async def pieces(
@@ -57,7 +67,7 @@ async def pieces(
         while True:
             async with asyncio.timeout_at(deadline_s):
                 piece = _piece(await anext(stream))
-            if piece.text or begun:
+            if piece.says_something or begun:
                 begun = True
                 deadline_s = loop.time() + settings.token_timeout_s
             ended = ended or piece.ended_by is not None
@@ -93,13 +103,28 @@ def _piece(chunk: ChatCompletionChunk) -> Piece:
     """Raises ValueError where it isn't what its type says: the package checks nothing."""
     match chunk:
         case ChatCompletionChunk(choices=[Choice(delta=delta, finish_reason=ended_by), *_]):
-            text = delta.content if isinstance(delta, ChoiceDelta) else None
-            if isinstance(text, str | None) and isinstance(ended_by, str | None):
-                return Piece(text or "", ended_by, _usage(chunk))
+            text = calls = None
+            if isinstance(delta, ChoiceDelta):
+                text, calls = delta.content, delta.tool_calls
+            if isinstance(text, str | None) and isinstance(ended_by, str | None) and _sound(calls):
+                return Piece(text or "", tuple(calls or ()), ended_by, _usage(chunk))
         # The last has the usage alone.
         case ChatCompletionChunk(choices=[] | None):
-            return Piece("", None, _usage(chunk))
+            return Piece(usage=_usage(chunk))
     raise ValueError(str(chunk))
+
+
+def _sound(calls: object) -> bool:
+    match calls:
+        case None:
+            return True
+        case list():
+            return all(
+                isinstance(call, ChoiceDeltaToolCall) and isinstance(call.index, int)
+                for call in calls
+            )
+        case _:
+            return False
 
 
 def _usage(chunk: ChatCompletionChunk) -> CompletionUsage | None:

@@ -14,10 +14,13 @@ from typing import Any, Literal, assert_never
 from assistant.conversation import (
     TEMPLATE_CHARS,
     AudioPart,
-    Message,
+    FunctionCall,
+    FunctionOutput,
+    OneTool,
     Part,
     Prompt,
     TextPart,
+    Tool,
 )
 from assistant.engines.engine import TokenCount
 from audio_io.pcm import SAMPLE_RATE_HZ
@@ -40,7 +43,25 @@ class Rendering:
 
     def messages(self, prompt: Prompt) -> list[dict[str, Any]]:
         """The messages of a request."""
-        return [self._message(message) for message in prompt.messages if message.parts]
+        written: list[dict[str, Any]] = []
+        for message in prompt.messages:
+            match message.parts:
+                case ():
+                    pass
+                case (FunctionCall() as call,):
+                    # Calls belong to the message that they were made in.
+                    if not written or written[-1]["role"] != "assistant":
+                        written.append({"role": "assistant", "content": None})
+                    written[-1].setdefault("tool_calls", []).append(_call(call))
+                case (FunctionOutput(call_id=call_id, output=output),):
+                    written.append({"role": "tool", "tool_call_id": call_id, "content": output})
+                # Some servers take no list where there is nothing but text.
+                case (TextPart(text=text),):
+                    written.append({"role": message.role, "content": text})
+                case parts:
+                    content = [self._part(part) for part in parts]
+                    written.append({"role": message.role, "content": content})
+        return written
 
     def keep_only(self, prompt: Prompt) -> None:
         """Let go of audio that `prompt` no longer holds."""
@@ -52,21 +73,14 @@ class Rendering:
         }
         self._encoded = {key: data for key, data in self._encoded.items() if key in kept}
 
-    def _message(self, message: Message) -> dict[str, Any]:
-        match message.parts:
-            # Some servers take no list where there is nothing but text.
-            case (TextPart(text=text),):
-                content: str | list[dict[str, Any]] = text
-            case parts:
-                content = [self._part(part) for part in parts]
-        return {"role": message.role, "content": content}
-
     def _part(self, part: Part) -> dict[str, Any]:
         match part:
             case TextPart():
                 return {"type": "text", "text": part.text}
             case AudioPart():
                 return self._audio(self._base64(part))
+            case FunctionCall() | FunctionOutput():
+                raise AssertionError("the one part of its message")
             case _:
                 assert_never(part)
 
@@ -88,6 +102,30 @@ class Rendering:
         return self._encoded[part.digest]
 
 
+def tool_fields(prompt: Prompt) -> dict[str, Any]:
+    """What a request says of the functions that may be called: nothing where there are none."""
+    if not prompt.tools:
+        return {}
+    choice: Any = prompt.tool_choice
+    if isinstance(choice, OneTool):
+        choice = {"type": "function", "function": {"name": choice.name}}
+    return {"tools": [_tool(tool) for tool in prompt.tools], "tool_choice": choice}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    return {"type": "function", "function": function}
+
+
+def _call(call: FunctionCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
 def wav(part: AudioPart) -> bytes:
     """The audio as a wav file: 16 bits, 16 kHz, mono."""
     file = io.BytesIO()
@@ -101,7 +139,8 @@ def wav(part: AudioPart) -> bytes:
 
 def estimated(prompt: Prompt) -> TokenCount:
     """About how many tokens `prompt` takes: only the server can count them."""
-    chars = samples = 0
+    chars = sum(len(str(_tool(tool))) for tool in prompt.tools)
+    samples = 0
     for message in prompt.messages:
         chars += TEMPLATE_CHARS
         for part in message.parts:
@@ -110,6 +149,10 @@ def estimated(prompt: Prompt) -> TokenCount:
                     chars += len(part.text)
                 case AudioPart():
                     samples += len(part.samples)
+                case FunctionCall():
+                    chars += len(part.name) + len(part.arguments)
+                case FunctionOutput():
+                    chars += len(part.output)
                 case _:
                     assert_never(part)
     return TokenCount(

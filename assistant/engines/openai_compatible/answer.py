@@ -1,0 +1,122 @@
+"""What a server sends, as the events of a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+
+from openai.types import CompletionUsage
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+
+from assistant.engines.engine import (
+    Finished,
+    PrefillReport,
+    Started,
+    Text,
+    Timings,
+    TokenCount,
+    ToolCall,
+    Usage,
+)
+from assistant.engines.openai_compatible.streaming import Piece
+from assistant.engines.openai_compatible.wire import in_proportion
+from assistant.engines.operations import QueuedReply
+from assistant.errors import EngineError
+
+
+@dataclass(slots=True)
+class _Call:
+    """A function call of which not all has come."""
+
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Answer:
+    """One reply as it comes, from whichever server."""
+
+    def __init__(self, reply: QueuedReply, estimate: TokenCount, asked_s: float) -> None:
+        self._reply = reply
+        self._estimate = estimate
+        self._asked_s = asked_s
+        self._prefill_ms: float | None = None
+        self._first_token_ms: float | None = None
+        self._pieces = 0
+        self._calls: dict[int, _Call] = {}
+        self._ended_by = ""
+        self._usage: CompletionUsage | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has said anything: then no other server can answer in its place."""
+        return self._pieces > 0
+
+    def take(self, piece: Piece) -> None:
+        """The next of what the server sends."""
+        if self._prefill_ms is None:
+            self._prefill_ms = self._since_ms()
+            # The truth about the prompt comes with the end.
+            self._reply.put(Started(PrefillReport(self._estimate, reused=TokenCount())))
+        if piece.says_something:
+            self._pieces += 1
+            if self._first_token_ms is None:
+                self._first_token_ms = self._since_ms()
+        if piece.text:
+            self._reply.put(Text(piece.text, ()))
+        self._collect(piece.calls)
+        self._ended_by = piece.ended_by or self._ended_by
+        self._usage = piece.usage or self._usage
+
+    def finish(self) -> None:
+        """The server has said all. Raises EngineError where it was kept from it."""
+        if self._ended_by == "content_filter":
+            raise EngineError("The server's content filter ended the reply.")
+        cut = self._ended_by == "length"
+        for index, call in sorted(self._calls.items()):
+            # Of one that was cut off, nobody knows what it was to be called with.
+            if not (cut and index == max(self._calls)):
+                # Not all servers give calls an id.
+                call_id = call.call_id or f"call_{token_hex(8)}"
+                self._reply.put(ToolCall(call_id, call.name, call.arguments, ()))
+        total_ms = self._since_ms()
+        prefill_ms = total_ms if self._prefill_ms is None else self._prefill_ms
+        first_token_ms = total_ms if self._first_token_ms is None else self._first_token_ms
+        self._reply.put(
+            Finished(
+                "length" if cut else "stop",
+                usage_of(self._usage, self._estimate, pieces=self._pieces),
+                Timings(prefill_ms, first_token_ms, total_ms),
+            )
+        )
+
+    def _collect(self, pieces: Sequence[ChoiceDeltaToolCall]) -> None:
+        for piece in pieces:
+            call = self._calls.setdefault(piece.index, _Call())
+            call.call_id = call.call_id or piece.id or ""
+            if piece.function:
+                call.name += piece.function.name or ""
+                call.arguments += piece.function.arguments or ""
+
+    def _since_ms(self) -> float:
+        return (asyncio.get_running_loop().time() - self._asked_s) * 1000
+
+
+def usage_of(told: CompletionUsage | None, estimate: TokenCount, *, pieces: int) -> Usage:
+    """The usage that a server tells; where it tells none, about what it was.
+
+    Most don't tell audio from text: then what they count is divided as `estimate` is.
+    """
+    if told is None:
+        return Usage(estimate, TokenCount(), pieces)
+    details = told.prompt_tokens_details
+    audio = details.audio_tokens if details else None
+    prompt = (
+        TokenCount(told.prompt_tokens - audio, audio)
+        if audio
+        else in_proportion(told.prompt_tokens, like=estimate)
+    )
+    cached = details.cached_tokens if details else None
+    return Usage(prompt, in_proportion(cached or 0, like=prompt), told.completion_tokens)

@@ -12,11 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, VoxtralForConditionalGeneration
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
+    VoxtralForConditionalGeneration,
+)
+from transformers.models.qwen2_5_omni import processing_qwen2_5_omni as qwen25_processing
+from transformers.models.qwen3_omni_moe import processing_qwen3_omni_moe as qwen3_processing
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
-from tests.model_card import ModelCard, audios
-from tests.tiny_architectures import TEKKEN_CONTROL, TEKKEN_SPECIALS, build_voxtral
+from tests.model_card import ModelCard, audios, conversation
+from tests.tiny_architectures import (
+    TEKKEN_CONTROL,
+    TEKKEN_SPECIALS,
+    build_qwen3_omni,
+    build_qwen25_omni,
+    build_voxtral,
+)
 
 
 class _Card(ModelCard):
@@ -67,12 +81,98 @@ class VoxtralCard(_Card):
         return inputs
 
 
+class _TemplateCard(_Card):
+    """One whose prompt the chat template writes, and whose processor widens each sound's token."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def make_inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
+        text = self.tokenizer.apply_chat_template(
+            conversation(prompt), add_generation_prompt=True, tokenize=False
+        )
+        heard = audios(prompt)
+        features, lengths = self.features(heard) if heard else ({}, [])
+        audio_token = self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
+        pieces = text.split(audio_token)
+        assert len(pieces) == len(lengths) + 1
+        widened = "".join(
+            piece + audio_token * length
+            for piece, length in zip(pieces, [*lengths, 0], strict=True)
+        )
+        ids = self.tokenizer(widened, return_tensors="pt", add_special_tokens=False)
+        return {**ids, **features}
+
+    @property
+    def audio_token_id(self) -> int:
+        return self.model.config.audio_token_id
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        """What the model is given of sounds, and how many tokens each of them takes."""
+        raise NotImplementedError
+
+
+class Qwen25OmniCard(_TemplateCard):
+    model_class = Qwen2_5OmniThinkerForConditionalGeneration
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        features = self.extractor(
+            heard,
+            sampling_rate=16_000,
+            padding="max_length",
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        in_use = features["attention_mask"]
+        inputs = {
+            "input_features": features["input_features"],
+            "feature_attention_mask": in_use,
+        }
+        return inputs, self.tokens(in_use.sum(-1)).tolist()
+
+    def tokens(self, frames: torch.Tensor) -> torch.Tensor:
+        return qwen25_processing._get_feat_extract_output_lengths(frames)
+
+
+class Qwen3OmniCard(Qwen25OmniCard):
+    """Each sound is encoded alone: of several, all are padded to the second that the longest
+    begins, and the last positions of each hear that.
+    """
+
+    model_class = Qwen3OmniMoeThinkerForConditionalGeneration
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        together = self.model.model.get_audio_features
+
+        def alone(
+            input_features: torch.Tensor,
+            feature_attention_mask: torch.Tensor,
+            *_: Any,
+            **options: Any,
+        ) -> Any:
+            outputs = [
+                together(features[None], mask[None], **options)
+                for features, mask in zip(input_features, feature_attention_mask, strict=True)
+            ]
+            outputs[0].last_hidden_state = torch.cat([each.last_hidden_state for each in outputs])
+            return outputs[0]
+
+        self.model.model.get_audio_features = alone
+
+    def tokens(self, frames: torch.Tensor) -> torch.Tensor:
+        return qwen3_processing._get_feat_extract_output_lengths(frames)
+
+
 def _bytes(message: Message) -> list[int]:
     texts = (part.text for part in message.parts if isinstance(part, TextPart))
     return [TEKKEN_SPECIALS + byte for byte in "".join(texts).encode()]
 
 
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
+    "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),
+    "qwen3_omni_moe": (build_qwen3_omni, Qwen3OmniCard),
     "voxtral": (build_voxtral, VoxtralCard),
 }
 """How a tiny checkpoint is built, and its reference, by architecture."""

@@ -7,11 +7,22 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
-from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen3OmniMoeThinkerConfig,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
+    VoxtralConfig,
+    VoxtralForConditionalGeneration,
+    WhisperFeatureExtractor,
+)
 
 from assistant.engines.transformers.models.voxtral import Voxtral
-from tests.tiny_models import CONTEXT_TOKENS, fill, greedy_and_printable
+from tests.tiny_models import CONTEXT_TOKENS, byte_level_tokenizer, fill, greedy_and_printable
 
 TEXT = {
     "hidden_size": 32,
@@ -81,6 +92,113 @@ def build_voxtral(folder: Path) -> Path:
         tokenizer, config.text_config.vocab_size, ends=["</s>"]
     )
     model.save_pretrained(folder)
+    return folder
+
+
+CHATML = """
+{%- if messages[0].role != 'system' %}
+    {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\n' }}
+    {%- if message.content is string %}
+        {{- message.content }}
+    {%- else %}
+        {%- for part in message.content %}
+            {{- AUDIO if part.type == 'audio' else part.text }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+"""The form of Qwen's templates; `AUDIO` stands for what a sound is written as."""
+EYES = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16}
+
+
+def build_qwen25_omni(folder: Path) -> Path:
+    """A whole checkpoint's names: beside the thinker, it holds a talker."""
+    thinker = {
+        "audio_config": {**WHISPER, "output_dim": TEXT["hidden_size"]},
+        "vision_config": {**EYES, "out_hidden_size": TEXT["hidden_size"]},
+        "text_config": {
+            **TEXT,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [1, 1, 2],
+            },
+        },
+    }
+    return _build_omni(
+        folder,
+        Qwen2_5OmniThinkerConfig(**thinker),
+        Qwen2_5OmniThinkerForConditionalGeneration,
+        audio=("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"),
+    )
+
+
+def build_qwen3_omni(folder: Path) -> Path:
+    thinker = {
+        "audio_config": {
+            **WHISPER,
+            "output_dim": TEXT["hidden_size"],
+            "downsample_hidden_size": 8,
+        },
+        "vision_config": {**EYES, "out_hidden_size": TEXT["hidden_size"]},
+        "text_config": {
+            **TEXT,
+            "head_dim": 8,
+            "moe_intermediate_size": 16,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+        },
+    }
+    return _build_omni(
+        folder,
+        Qwen3OmniMoeThinkerConfig(**thinker),
+        Qwen3OmniMoeThinkerForConditionalGeneration,
+        audio=("<|audio_start|>", "<|audio_pad|>", "<|audio_end|>"),
+    )
+
+
+def _build_omni(folder: Path, config: Any, model_class: Any, audio: tuple[str, str, str]) -> Path:
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", *audio]
+    tokenizer = byte_level_tokenizer(control=control)
+    tokenizer.chat_template = CHATML.replace("AUDIO", repr("".join(audio)))
+    begin, config.audio_token_id, config.audio_end_token_id = map(
+        tokenizer.convert_tokens_to_ids, audio
+    )
+    config.audio_start_token_id = begin
+    config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_start|>")
+    config.text_config.vocab_size = len(tokenizer)
+    model = model_class(config)
+    fill(model)
+    model.generation_config = greedy_and_printable(
+        tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"]
+    )
+    model.save_pretrained(_with_extractor(folder))
+    tokenizer.save_pretrained(folder)
+    # The talker's weights lie beside the thinker's.
+    weights = load_file(folder / "model.safetensors")
+    published = {name if name.startswith("thinker.") else f"thinker.{name}" for name in weights}
+    assert len(published) == len(weights)
+    weights = {"thinker." + name.removeprefix("thinker."): weights[name] for name in weights}
+    weights["talker.codec_head.weight"] = torch.zeros(4, 4)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    whole = {
+        "model_type": config.model_type.removesuffix("_thinker"),
+        "thinker_config": json.loads((folder / "config.json").read_text()),
+    }
+    (folder / "config.json").write_text(json.dumps(whole))
     return folder
 
 

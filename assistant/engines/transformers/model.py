@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 from transformers.cache_utils import Cache
 
+from assistant.engines.transformers.decoding import end_ids
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.registry import ARCHITECTURES
@@ -119,6 +120,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     try:
         config = _config(model, find_config(model))
         architecture = ARCHITECTURES[config.model_type]
+        config = architecture.part(config)
         needed = _weights_bytes(architecture, config, dtype)
         _check_memory(model, needed, free_bytes(device), device)
         folder = find_checkpoint(model)
@@ -138,6 +140,10 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
             )
         # Read again, since the library takes a damaged one for none.
         generation = GenerationConfig.from_pretrained(folder)
+        ends = {tokenizer.convert_tokens_to_ids(token) for token in architecture.ends}
+        generation.eos_token_id = sorted(end_ids(generation) | ends) or None
+        for part in architecture.unused:
+            delattr(loaded.base_model, part)
         loaded = loaded.to(device).eval()
     except EngineError:
         raise

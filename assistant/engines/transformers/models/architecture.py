@@ -27,8 +27,16 @@ class Architecture:
     """What `config.json` calls it."""
     library_class: str
     """The class of the library that answers with text."""
+    ends: tuple[str, ...] = ()
+    """Tokens that end a reply, where the generation config doesn't tell all."""
+    unused: tuple[str, ...] = ()
+    """Parts of the model that neither audio nor text needs; their memory is freed."""
 
     # Loading.
+
+    def part(self, config: Any) -> Any:
+        """The configuration of what is loaded, where a checkpoint holds more."""
+        return config
 
     @property
     def model_class(self) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
+from assistant.engines.transformers.models.qwen_omni import Qwen3Omni, Qwen25Omni
 from assistant.engines.transformers.models.voxtral import Voxtral
 
 _ENTRIES: tuple[Architecture, ...] = (
     Qwen2Audio(),
+    Qwen25Omni(),
+    Qwen3Omni(),
     Voxtral(),
 )
 ARCHITECTURES = {entry.model_type: entry for entry in _ENTRIES}

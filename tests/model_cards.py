@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 from transformers import (
+    AudioFlamingo3ForConditionalGeneration,
     AutoFeatureExtractor,
+    AutoProcessor,
     AutoTokenizer,
+    MusicFlamingoForConditionalGeneration,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
     VoxtralForConditionalGeneration,
@@ -27,6 +30,8 @@ from tests.model_card import ModelCard, audios, conversation
 from tests.tiny_architectures import (
     TEKKEN_CONTROL,
     TEKKEN_SPECIALS,
+    build_audio_flamingo,
+    build_music_flamingo,
     build_qwen3_omni,
     build_qwen25_omni,
     build_voxtral,
@@ -165,12 +170,57 @@ class Qwen3OmniCard(Qwen25OmniCard):
         return qwen3_processing._get_feat_extract_output_lengths(frames)
 
 
+class AudioFlamingoCard(_TemplateCard):
+    """The library's model; its processor takes one sound, so each is given to one of its own."""
+
+    model_class = AudioFlamingo3ForConditionalGeneration
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+
+    def make_inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
+        """A message's sounds are written one after another, each as the processor writes it."""
+        text = ""
+        features: list[Any] = []
+        for message in prompt.messages:
+            sounds = audios(Prompt((message,)))
+            texts = [part for part in message.parts if isinstance(part, TextPart)]
+            # Whose template begins with instructions where there are none.
+            written = self.processor.apply_chat_template(
+                conversation(
+                    Prompt((Message("", "system", ()), Message("", message.role, tuple(texts))))
+                )
+            )
+            header, said = written.removeprefix("<|im_start|>system\n<|im_end|>\n").split("\n", 1)
+            text += header + "\n"
+            for sound in sounds:
+                one = self.processor(text="<sound>", audio=sound)
+                text += self.tokenizer.decode(one["input_ids"][0])
+                features.append(one)
+            text += said
+        if prompt.messages[0].role != "system":
+            text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + text
+        text += "<|im_start|>assistant\n"
+        inputs = dict(self.tokenizer(text, return_tensors="pt", add_special_tokens=False))
+        for name in ("input_features", "input_features_mask"):
+            if features:
+                inputs[name] = torch.cat([one[name] for one in features])
+        return inputs
+
+
+class MusicFlamingoCard(AudioFlamingoCard):
+    model_class = MusicFlamingoForConditionalGeneration
+
+
 def _bytes(message: Message) -> list[int]:
     texts = (part.text for part in message.parts if isinstance(part, TextPart))
     return [TEKKEN_SPECIALS + byte for byte in "".join(texts).encode()]
 
 
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
+    "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
+    "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
     "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),
     "qwen3_omni_moe": (build_qwen3_omni, Qwen3OmniCard),
     "voxtral": (build_voxtral, VoxtralCard),

@@ -12,6 +12,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
+    MusicFlamingoConfig,
+    MusicFlamingoForConditionalGeneration,
+    MusicFlamingoProcessor,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerConfig,
@@ -199,6 +205,71 @@ def _build_omni(folder: Path, config: Any, model_class: Any, audio: tuple[str, s
         "thinker_config": json.loads((folder / "config.json").read_text()),
     }
     (folder / "config.json").write_text(json.dumps(whole))
+    return folder
+
+
+FLAMINGO = """
+{%- if messages[0].role != 'system' %}
+    {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\n' }}
+    {%- if message.content is string %}
+        {{- message.content }}
+    {%- else %}
+        {{- '<sound>' if message.content | selectattr('type', 'equalto', 'audio') | list }}
+        {%- for part in message.content if part.type == 'text' %}
+            {{- part.text }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+"""Theirs writes one marker before a message's texts, however many sounds it holds."""
+
+
+def build_audio_flamingo(folder: Path) -> Path:
+    return _build_flamingo(
+        folder,
+        AudioFlamingo3Config,
+        AudioFlamingo3ForConditionalGeneration,
+        AudioFlamingo3Processor,
+    )
+
+
+def build_music_flamingo(folder: Path) -> Path:
+    return _build_flamingo(
+        folder, MusicFlamingoConfig, MusicFlamingoForConditionalGeneration, MusicFlamingoProcessor
+    )
+
+
+def _build_flamingo(folder: Path, config_class: Any, model_class: Any, processor: Any) -> Path:
+    audio = ["<sound>", "<|sound_bos|>", "<|sound_eos|>"]
+    tokenizer = byte_level_tokenizer(
+        control=["<|endoftext|>", "<|im_start|>", "<|im_end|>", *audio]
+    )
+    config = config_class(
+        audio_config={
+            "model_type": "audioflamingo3_encoder",
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+        text_config={**TEXT, "vocab_size": len(tokenizer)},
+        audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
+    )
+    model = model_class(config)
+    fill(model)
+    model.generation_config = greedy_and_printable(
+        tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"]
+    )
+    model.save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
+    processor(extractor, tokenizer, chat_template=FLAMINGO).save_pretrained(folder)
     return folder
 
 

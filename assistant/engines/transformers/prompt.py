@@ -91,6 +91,7 @@ class PromptRenderer:
         self._checkpoint = checkpoint
         self._tokenizer = checkpoint.tokenizer
         self._audio_id = checkpoint.audio_token_id
+        self._audio_token: str = self._tokenizer.convert_ids_to_tokens(self._audio_id)
         # What was said before comes again with every turn.
         self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
@@ -112,6 +113,9 @@ class PromptRenderer:
         text = self._tokenizer.apply_chat_template(
             self._checkpoint.architecture.chat(chat), add_generation_prompt=True, tokenize=False
         )
+        before, after = self._checkpoint.architecture.around
+        if before or after:
+            text = text.replace(self._audio_token, before + self._audio_token + after)
         parts = _audio_parts(prompt)
         ids: list[int] = []
         spans: list[AudioSpan] = []

@@ -29,6 +29,8 @@ class Architecture:
     """The class of the library that answers with text."""
     ends: tuple[str, ...] = ()
     """Tokens that end a reply, where the generation config doesn't tell all."""
+    around: tuple[str, str] = ("", "")
+    """What is written before and after the tokens of a sound, where the template doesn't."""
     unused: tuple[str, ...] = ()
     """Parts of the model that neither audio nor text needs; their memory is freed."""
 

@@ -45,6 +45,16 @@ def taking_turns(messages: Chat) -> Chat:
     return chat
 
 
+def sounds_first(messages: Chat) -> Chat:
+    """In each message, the sounds come before the texts: how some models were trained."""
+    return [
+        message
+        if isinstance(message["content"], str)
+        else {**message, "content": sorted(message["content"], key=lambda p: p["type"] != "audio")}
+        for message in messages
+    ]
+
+
 def flat(messages: Chat, audio: str) -> Chat:
     """Each message's content as one text, in which `audio` stands for a sound.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.flamingo import AudioFlamingo3, MusicFlamingo
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
 from assistant.engines.transformers.models.qwen_omni import Qwen3Omni, Qwen25Omni
 from assistant.engines.transformers.models.voxtral import Voxtral
@@ -10,6 +11,8 @@ from assistant.engines.transformers.models.voxtral import Voxtral
 _ENTRIES: tuple[Architecture, ...] = (
     Qwen2Audio(),
     Qwen25Omni(),
+    AudioFlamingo3(),
+    MusicFlamingo(),
     Qwen3Omni(),
     Voxtral(),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from assistant.config import ModelConfig
 from assistant.engines.embedded import EmbeddedEngine
-from assistant.engines.engine import Engine
+from assistant.engines.engine import Engine, EngineInfo
 from assistant.engines.transformers import TransformersEngine
-from assistant.errors import ConfigError
+from assistant.errors import ConfigError, EngineError
 
 EXAMPLE = "Qwen/Qwen2-Audio-7B-Instruct"
 
@@ -53,3 +53,12 @@ def _behind_servers(config: ModelConfig) -> Engine:
             "pip install -e '.[remote]'"
         ) from error
     return OpenAICompatibleEngine(config.name, config.openai_compatible)
+
+
+def check_converses(info: EngineInfo) -> None:
+    """Raises EngineError where the engine, which has started, can't hold a conversation."""
+    if "continuation" in info.modes:
+        raise EngineError(
+            f"{info.model} is a base model: it answers nobody, but goes on with what it is given, "
+            f"as `assistant ask` lets it. To talk, take one that was taught to, such as {EXAMPLE}."
+        )

@@ -21,6 +21,7 @@ from websockets.exceptions import (
     InvalidStatus,
 )
 
+from assistant.choice import check_converses
 from assistant.config import Config, LimitsConfig
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError, ServerError
@@ -103,6 +104,7 @@ async def connect_in_process(engine: Engine, config: Config) -> AsyncIterator[Co
     """
     try:
         await engine.start()
+        check_converses(engine.info)
         async with SessionRegistry(engine, config).open() as live:
             local = _Local(live, config.limits)
             with live.attach(local.sink):

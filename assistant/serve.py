@@ -17,6 +17,7 @@ import uvicorn
 from rich.console import Console
 
 from assistant.address import machine_names, print_qr_code, reachable_host, url
+from assistant.choice import check_converses
 from assistant.config import Config, ServerConfig, WebRtcConfig
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError
@@ -74,6 +75,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         await engine.start()
+        check_converses(engine.info)
         logger.info("%s answers, on %s.", engine.info.model, engine.info.device)
         announce(config.server, port=listener.getsockname()[1])
         await server.serve(sockets=[listener])

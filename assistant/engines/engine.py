@@ -17,6 +17,10 @@ from typing import Literal, Protocol
 
 from assistant.conversation import Prompt
 
+Mode = Literal["voice_chat", "audio_analysis", "text", "continuation"]
+"""What a model may be given: audio alone, audio and text in one message, text alone; or, where it
+answers nobody, something that it goes on with."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
@@ -32,8 +36,7 @@ class EngineInfo:
     """Longest audio part that the model takes."""
     tools: bool = False
     """Whether the model can call functions."""
-    modes: frozenset[Literal["voice_chat", "audio_analysis", "text"]] = frozenset({"text"})
-    """Audio alone, audio and text in one message, text alone."""
+    modes: frozenset[Mode] = frozenset({"text"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,16 @@ def answers_for_ever(folder: Path) -> Path:
     return folder
 
 
+def as_base(folder: Path) -> Path:
+    """Change the checkpoint in `folder` to be a base model, for whom turns have no end."""
+    config = GenerationConfig.from_pretrained(folder)
+    end, turn_end = config.eos_token_id
+    config.eos_token_id = [end]
+    config.suppress_tokens = [id_ for id_ in [*config.suppress_tokens, turn_end] if id_ != end]
+    config.save_pretrained(folder)
+    return folder
+
+
 def with_context(folder: Path, tokens: int) -> Path:
     """Change the checkpoint in `folder` to take no more than `tokens`."""
     config = Qwen2AudioConfig.from_pretrained(folder)

@@ -56,7 +56,7 @@ class Generator:
             context_tokens=self.memory.tokens_per_slot,
             device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
             max_audio_s=MAX_AUDIO_S,
-            modes=frozenset({"voice_chat", "audio_analysis", "text"}),
+            modes=self.checkpoint.modes,
         )
 
     def start(self, request: Generate, conversation: Conversation) -> Generation:

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 from transformers.cache_utils import Cache
 
+from assistant.engines.engine import Mode
 from assistant.engines.transformers.decoding import end_ids
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture
@@ -56,6 +57,11 @@ class Checkpoint:
             head_width=getattr(text, "head_dim", text.hidden_size // text.num_attention_heads),
             bytes_per_number=self.model.dtype.itemsize,
         )
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """What it may be given."""
+        return self.architecture.modes(self.tokenizer)
 
     @property
     def audio_token_id(self) -> int:

@@ -10,6 +10,7 @@ import transformers
 from transformers import AutoFeatureExtractor, AutoTokenizer
 from transformers.cache_utils import Cache
 
+from assistant.engines.engine import Mode
 from audio_io.pcm import Int16Array
 
 Chat = list[dict[str, Any]]
@@ -59,6 +60,10 @@ class Architecture:
         return tokens
 
     # The prompt.
+
+    def modes(self, tokenizer: Any) -> frozenset[Mode]:
+        """What it may be given."""
+        return frozenset({"voice_chat", "audio_analysis", "text"})
 
     def chat(self, messages: Chat) -> Chat:
         """The messages in the form that the chat template makes the best of."""

@@ -6,16 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoProcessor
+from transformers import AutoProcessor, GenerationConfig
 from transformers.masking_utils import create_bidirectional_mask
 
+from assistant.engines.engine import Mode
+from assistant.engines.transformers.decoding import end_ids
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.whisper import frames_in_use, log_mel
 from audio_io.pcm import Int16Array
 
+TURN_END = "<|im_end|>"
+# As the base model's card writes a prompt: no roles, and nothing between the parts.
+CONTINUATION = """
+{%- for message in messages %}
+    {%- if message.content is string %}
+        {{- message.content }}
+    {%- else %}
+        {%- for part in message.content %}
+            {{- '<|audio_bos|><|AUDIO|><|audio_eos|>' if part.type == 'audio' else part.text }}
+        {%- endfor %}
+    {%- endif %}
+{%- endfor %}
+"""
+
 
 class Qwen2Audio(Architecture):
-    """25 tokens a second. Its template numbers the sounds of a conversation."""
+    """25 tokens a second. Its template numbers the sounds of a conversation.
+
+    The base model, whose replies no turn's end ends, goes on with what it is given.
+    """
 
     model_type = "qwen2_audio"
     library_class = "Qwen2AudioForConditionalGeneration"
@@ -25,8 +44,16 @@ class Qwen2Audio(Architecture):
         processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, trust_remote_code=False
         )
-        processor.tokenizer.chat_template = processor.chat_template
-        return processor.tokenizer, processor.feature_extractor
+        tokenizer = processor.tokenizer
+        ends = end_ids(GenerationConfig.from_pretrained(folder))
+        chats = tokenizer.convert_tokens_to_ids(TURN_END) in ends
+        tokenizer.chat_template = processor.chat_template if chats else CONTINUATION
+        return tokenizer, processor.feature_extractor
+
+    def modes(self, tokenizer: Any) -> frozenset[Mode]:
+        if tokenizer.chat_template == CONTINUATION:
+            return frozenset({"continuation"})
+        return super().modes(tokenizer)
 
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
         return _lengths(model, frames_in_use(extractor, sample_count))[1]

@@ -11,7 +11,6 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import (
-    GenerationConfig,
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -123,15 +122,3 @@ class TextStream:
             return None
         ids, self._ids = tuple(self._ids), []
         return Text(text, ids)
-
-
-def end_ids(config: GenerationConfig) -> frozenset[int]:
-    """The tokens that end a reply."""
-    ids: int | Sequence[int] | None = config.eos_token_id
-    match ids:
-        case None:
-            return frozenset()
-        case int():
-            return frozenset({ids})
-        case _:
-            return frozenset(ids)

@@ -20,10 +20,11 @@ from assistant.engines.engine import (
     Timings,
     Usage,
 )
-from assistant.engines.transformers.decoding import Sampler, TextStream, end_ids
+from assistant.engines.transformers.decoding import Sampler, TextStream
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.models.architecture import end_ids
 from assistant.engines.transformers.prefill import Events, Prefill
 from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings

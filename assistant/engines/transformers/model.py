@@ -14,9 +14,8 @@ from transformers import AutoConfig, GenerationConfig
 from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
-from assistant.engines.transformers.decoding import end_ids
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
-from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.registry import ARCHITECTURES
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError

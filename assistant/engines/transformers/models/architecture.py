@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoFeatureExtractor, AutoTokenizer
+from transformers import AutoFeatureExtractor, AutoTokenizer, GenerationConfig
 from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
@@ -105,3 +106,15 @@ class Architecture:
         """Of the token to follow a hidden state, (1, width): (1, vocabulary)."""
         logits: torch.Tensor = model.get_output_embeddings()(hidden)
         return logits
+
+
+def end_ids(config: GenerationConfig) -> frozenset[int]:
+    """The tokens that end a reply."""
+    ids: int | Sequence[int] | None = config.eos_token_id
+    match ids:
+        case None:
+            return frozenset()
+        case int():
+            return frozenset({ids})
+        case _:
+            return frozenset(ids)

@@ -10,8 +10,7 @@ from transformers import AutoProcessor, GenerationConfig
 from transformers.masking_utils import create_bidirectional_mask
 
 from assistant.engines.engine import Mode
-from assistant.engines.transformers.decoding import end_ids
-from assistant.engines.transformers.models.architecture import Architecture
+from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.whisper import frames_in_use, log_mel
 from audio_io.pcm import Int16Array
 

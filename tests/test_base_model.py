@@ -14,6 +14,7 @@ from assistant.engines.engine import EngineInfo
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError
 from assistant.serve import run_server
+from audio_io.sources import SourceLimits
 from tests.answering_engine import AnsweringModel
 from tests.model_card import ModelCard
 from tests.speech import prompt, write_wav
@@ -31,7 +32,10 @@ async def answer(base: Path, question: str, folder: Path) -> str:
     file = write_wav(folder / "sound.wav", prompt("hello-world"))
     written: list[str] = []
     settings = TransformersSettings(device="cpu", worker="thread", max_output_tokens=TOKENS)
-    await ask(TransformersEngine(str(base), settings), file, question, write=written.append)
+    engine = TransformersEngine(str(base), settings)
+    limits = SourceLimits()
+    async for _ in ask(engine, [str(file)], question, limits=limits, write=written.append):
+        pass
     return "".join(written)
 
 

@@ -315,7 +315,8 @@ def test_a_reply_ends_where_the_model_ends_it(
     whole = run(generator, greeting, 16)
     stop_id = ids(whole)[7]
     before = ids(whole)[: ids(whole).index(stop_id)]
-    folder = variant("generation_config.json", eos_token_id=[stop_id])
+    # With those it had, by which it is known to answer and not to go on with its prompt.
+    folder = variant("generation_config.json", eos_token_id=[stop_id, *generator.end_ids])
     events = run(make_generator(folder), greeting, 16)
     assert ids(events) == before
     finished = events[-1]

@@ -162,6 +162,11 @@ class Conversation:
         self.said = SaidReplies()
         """The newest replies, be they still in here or not."""
 
+    @property
+    def written_chars(self) -> int:
+        """How much text it is, with what a chat template writes around each message."""
+        return sum(map(_written, self._messages))
+
     def __contains__(self, message_id: str) -> bool:
         return any(message.id == message_id for message in self._messages)
 
@@ -225,11 +230,11 @@ class Conversation:
     def shorten(self, *, text_tokens: int, audio_tokens: int, to_tokens: int) -> int:
         """Drop the oldest turns until about `to_tokens` are left; returns how many messages went.
 
-        `text_tokens` and `audio_tokens` are what all of it takes; a message's share is guessed by
+        `text_tokens` and `audio_tokens` are what all of them take; a message's share is guessed by
         its length. What is left begins with a user's message; system messages that come before
         all others stay.
         """
-        per_char = text_tokens / max(1, sum(map(_written, self._messages)))
+        per_char = text_tokens / max(1, self.written_chars)
         per_sample = audio_tokens / max(1, sum(map(_samples, self._messages)))
         excess = text_tokens + audio_tokens - float(to_tokens)
         dropped: list[str] = []
@@ -244,10 +249,6 @@ class Conversation:
                 dropped.append(message.id)
         self._messages = [message for message in self._messages if message.id not in dropped]
         return len(dropped)
-
-    def prompt(self, instructions: str, *tentative: Message) -> Prompt:
-        """The prompt for a reply: instructions, everything said, then what may yet be said."""
-        return make_prompt(instructions, [*self._messages, *tentative])
 
     def _index(self, message_id: str) -> int:
         for index, message in enumerate(self._messages):

@@ -25,9 +25,10 @@ COUNT = TokenCount(10, 25)
 class ScriptedReply:
     """Yields what is put into `script`; an exception there is raised."""
 
-    def __init__(self, prompt: Prompt, options: ReplyOptions) -> None:
+    def __init__(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> None:
         self.prompt = prompt
         self.options = options
+        self.side = side
         self.script: asyncio.Queue[ReplyEvent | Exception] = asyncio.Queue()
         self.committed = False
         self.cancelled = asyncio.Event()
@@ -93,7 +94,7 @@ class ScriptedModel:
         return PrefillReport(COUNT, TokenCount())
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:
-        self.replies.append(ScriptedReply(prompt, options))
+        self.replies.append(ScriptedReply(prompt, options, side=side))
         self._news.set()
         return self.replies[-1]
 

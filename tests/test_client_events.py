@@ -38,9 +38,34 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ({"type": "input_audio_buffer.append", "audio": 5}, "invalid_value", "audio"),
         ({"type": "input_audio_buffer.commit", "now": 1}, "unknown_parameter", "now"),
         (
-            {"type": "conversation.item.create", "item": {"type": "function_call"}},
+            {"type": "conversation.item.create", "item": {"type": "mcp_call"}},
             "invalid_value",
             "item",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {"type": "item_reference", "id": "a"}},
+            "invalid_value",
+            "item",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {"type": "function_call", "name": "f"}},
+            "missing_required_parameter",
+            "item.arguments",
+        ),
+        (
+            {"type": "response.create", "response": {"input": [MESSAGE, {"type": "message"}]}},
+            "invalid_value",
+            "response.input.1",
+        ),
+        (
+            {"type": "response.create", "response": {"input": [{"type": "item_reference"}]}},
+            "missing_required_parameter",
+            "response.input.0.id",
+        ),
+        (
+            {"type": "response.create", "response": {"tools": [{"type": "mcp"}]}},
+            "invalid_value",
+            "response.tools.0.type",
         ),
         (
             {"type": "conversation.item.create", "item": {**MESSAGE, "role": "nobody"}},
@@ -71,7 +96,7 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
             "response.max_output_tokens",
         ),
         (
-            {"type": "response.create", "response": {"conversation": "none"}},
+            {"type": "response.create", "response": {"conversation": "mine"}},
             "invalid_value",
             "response.conversation",
         ),

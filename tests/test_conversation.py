@@ -14,6 +14,7 @@ from assistant.conversation import (
     FunctionOutput,
     Message,
     TextPart,
+    make_prompt,
 )
 from audio_io.pcm import SAMPLE_RATE_HZ
 
@@ -56,14 +57,13 @@ def test_a_message_is_replaced_where_it_stands_if_it_still_does() -> None:
     assert conversation.messages == (text("a", "more"), text("b"))
 
 
-def test_the_prompt_has_instructions_first_and_what_may_be_said_last() -> None:
-    conversation = make()
-    conversation.add(text("a"))
-    assert [message.id for message in conversation.prompt("", text("t")).messages] == ["a", "t"]
-    prompt = conversation.prompt("Be brief.", text("t"))
+def test_the_prompt_has_instructions_first() -> None:
+    said = [text("a"), text("t")]
+    assert make_prompt("", said).messages == tuple(said)
+    prompt = make_prompt("Be brief.", said)
     assert [message.role for message in prompt.messages] == ["system", "user", "user"]
-    assert prompt == conversation.prompt("Be brief.", text("t"))
-    assert prompt != conversation.prompt("Be long.", text("t"))
+    assert prompt == make_prompt("Be brief.", said)
+    assert prompt != make_prompt("Be long.", said)
 
 
 def test_equal_audio_makes_equal_prompts() -> None:
@@ -143,9 +143,9 @@ def test_what_came_of_a_call_is_told_only_where_the_call_is_known() -> None:
     conversation = make()
     for message in (text("a"), CALL, OUTPUT):
         conversation.add(message)
-    assert conversation.prompt("").messages == (text("a"), CALL, OUTPUT)
+    assert make_prompt("", conversation.messages).messages == (text("a"), CALL, OUTPUT)
     conversation.delete("call")
-    assert conversation.prompt("").messages == (text("a"),)
+    assert make_prompt("", conversation.messages).messages == (text("a"),)
     assert ids(conversation) == ["a", "output"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from assistant.conversation import TextPart
 from assistant.engines.engine import ReplyOptions
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
-from assistant.realtime.live import LiveSession, live_session
+from assistant.realtime.live import LiveSession, live_session, now_ms
 from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings
 from assistant.realtime.sink import EventSink, SlowClientError
@@ -101,6 +101,7 @@ async def connected(
         settings=SessionSettings(),
         limits=SessionLimits(100, 600, 10_000, max_session_s),
         detection=TurnDetection(confirm_ms=barge_in_min_speech_ms),
+        now_ms=now_ms,
         new_id=counted_ids(),
     )
     segmenter = SpeechSegmenter(detector or LevelDetector(), session.hearing)
@@ -301,6 +302,54 @@ def test_the_session_ends_at_its_time() -> None:
             error = await client.sees("error")
             assert error["error"]["code"] == "session_expired"
             assert asyncio.get_running_loop().time() == 60
+
+    run(main())
+
+
+def test_nobody_speaks_after_a_reply() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            vad = {"type": "server_vad", "idle_timeout_ms": 6000}
+            await client.send(
+                "session.update", session={"audio": {"input": {"turn_detection": vad}}}
+            )
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            await asyncio.sleep(2)
+            model.replies[-1].ends()
+            await client.sees("response.done")
+            for _ in range(5):
+                await asyncio.sleep(1)
+                await client.says(quiet(1000))
+            assert len(model.replies) == 1
+            await model.asked(2)
+            assert asyncio.get_running_loop().time() == 8
+            triggered = await client.sees("input_audio_buffer.timeout_triggered")
+            assert triggered["audio_end_ms"] == 6600
+            assert model.replies[1].prompt.messages[-1].id == triggered["item_id"]
+            model.replies[1].ends()
+            # Without any sound, too, and as often as that takes.
+            await client.sees("response.done", 2)
+            await model.asked(3)
+            assert asyncio.get_running_loop().time() == 14
+
+    run(main())
+
+
+def test_two_replies_at_a_time() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            await client.says(np.concatenate([loud(600), quiet(1000)]))
+            beside = {"conversation": "none", "instructions": "Sum up."}
+            await client.send("response.create", response=beside)
+            main, side = model.replies
+            assert (main.side, side.side) == (False, True)
+            side.says("A sum.")
+            side.ends()
+            await client.sees("response.done")
+            main.says("Hello.")
+            main.ends()
+            done = await client.sees("response.done", 2)
+            assert done["response"]["output"][0]["content"][0]["text"] == "Hello."
 
     run(main())
 

@@ -77,14 +77,15 @@ TURN_TAKEN = [
 class Client:
     """A session, and everything that happens around it."""
 
-    def __init__(self, **session: Any) -> None:
+    def __init__(self, *, model: str = "test", takes_tools: bool = False, **session: Any) -> None:
         limits = SessionLimits(
             max_messages=100, max_audio_s=600, max_text_chars=10_000, max_session_s=60
         )
         self.now_ms = 0
         self.session = RealtimeSession(
-            model="test",
+            model=model,
             context_tokens=CONTEXT_TOKENS,
+            takes_tools=takes_tools,
             settings=SessionSettings(),
             limits=limits,
             now_ms=lambda: self.now_ms,

@@ -46,7 +46,11 @@ def test_what_is_absent_stays() -> None:
 
 def test_null_and_empty_clear() -> None:
     settings = updated(
-        {"instructions": "Be brief.", "max_output_tokens": 100, "tools": [{"type": "function"}]},
+        {
+            "instructions": "Be brief.",
+            "max_output_tokens": 100,
+            "tools": [{"type": "function", "name": "f"}],
+        },
         {"instructions": None, "max_output_tokens": None, "tools": []},
     )
     assert settings == SessionSettings()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, assert_never
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
 
 from assistant.conversation import Conversation, Message, Prompt
-from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount, Usage
+from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import ClearHearing, Effect, Prefill, Send
 from assistant.realtime.events import ItemTruncate, ResponseParams
 from assistant.realtime.history import History
 from assistant.realtime.latency import Speculation, TurnEnd
 from assistant.realtime.open_turn import OpenTurn
+from assistant.realtime.prompting import Model, options_of
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
+from assistant.realtime.truncation import Truncation
 from assistant.turns import TurnAction, TurnRules, TurnTaker
 from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.segmenter import (
@@ -28,9 +30,6 @@ from audio_io.segmenter import (
     Utterance,
 )
 
-# Of the model's context: what is left is for the next turn, 750 tokens where it lasts 30 s, and its
-# reply. The hosted API drops to 0.8 by default; lower is more seldom.
-FULL, RETAINED = 0.75, 0.5
 _NOTHING_SPECIAL = ResponseParams()
 
 Speech = SpeechStarted | SpeechConfirmed | PartEnded | PauseBegan | SpeechResumed | SpeechStopped
@@ -45,18 +44,17 @@ class Dialogue:
         settings: SessionSettings,
         rules: TurnRules,
         *,
-        context_tokens: int,
+        model: Model,
         session_id: str,
         send: Callable[[Event], Send],
         new_id: Callable[[str], str],
         now_ms: Callable[[], int],
     ) -> None:
-        """`context_tokens`: most that the model takes, prompt and reply together; `rules`: for
-        what the settings leave open; `send` makes an effect of a server event; `now_ms`: see
-        `Responder`.
+        """`rules`: for what the settings leave open; `send` makes an effect of a server event;
+        `now_ms`: see `Responder`.
         """
         self._conversation = conversation
-        self._context_tokens = context_tokens
+        self._model = model
         self._send_event = send
         self._responder = Responder(
             conversation,
@@ -66,9 +64,16 @@ class Dialogue:
             now_ms=now_ms,
         )
         self._history = History(conversation, session_id=session_id, send=send)
+        self._truncation = Truncation(conversation, model, session_id=session_id)
         self._turns = TurnTaker(rules)
         self._turn = OpenTurn(new_id)
         self._owed: TurnEnd | None = None
+        """The end of the turn that is answered once the reply under way has ended."""
+        self._of_conversation = True
+        """Whether the reply that was started last answers the conversation, or its own input."""
+        self._now_ms = now_ms
+        self._quiet_since_ms: int | None = None
+        """When something was last said; None before the first reply."""
         self._settings = settings
         self._follow_rules()
 
@@ -109,9 +114,10 @@ class Dialogue:
                     item_id=self._turn.id,
                 )
                 committed = self._commit_turn(event.utterance)
-                as_guessed = self._responder.made_for(self._prompt(), self._options(ahead=True))
+                as_guessed = self._responder.made_for(self._prompt(), self._options_ahead)
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
                 end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
+                self._something_was_said()
                 # An answer that has to wait for the reply under way is to this turn all the same.
                 self._owed = None if actions else end
                 return [stopped, *committed, *self._act(actions, end=end)]
@@ -120,7 +126,31 @@ class Dialogue:
 
     def committed(self, last: Utterance | None) -> list[Effect]:
         """The client takes the turn, with `last` as its newest part, to be an item."""
+        self._something_was_said()
         return [*self.taken(), *self._commit_turn(last)]
+
+    @property
+    def idle_deadline_ms(self) -> int | None:
+        """When nobody will have spoken for too long, on the clock of `now_ms`."""
+        vad = self._settings.turn_detection
+        if vad is None or vad.idle_timeout_ms is None or self._quiet_since_ms is None:
+            return None
+        if self._turns.speaking or self._responder.id is not None:
+            return None
+        return self._quiet_since_ms + vad.idle_timeout_ms
+
+    def timed_out(self, silence: Utterance | None) -> list[Effect]:
+        """`idle_deadline_ms` has come: the model is to speak up, to what was heard meanwhile."""
+        start = end = self._turn.start_sample
+        if silence is not None:
+            start, end = silence.start_sample, silence.end_sample
+        triggered = self._send(
+            "input_audio_buffer.timeout_triggered",
+            audio_start_ms=_ms(start),
+            audio_end_ms=_ms(end),
+            item_id=self._turn.id,
+        )
+        return [triggered, *self._commit_turn(silence), *self._act(self._turns.requested())]
 
     def taken(self) -> list[Effect]:
         """The client takes what was heard, be it nothing."""
@@ -147,6 +177,7 @@ class Dialogue:
 
     def create_item(self, message: Message, *, after: str | None) -> list[Effect]:
         """Put `message` where History.create says. Raises ProtocolError."""
+        self._something_was_said()
         if message.id in self._conversation or self._turn.owns(message.id):
             raise ProtocolError(
                 f"Error adding item: an item with the id {message.id!r} already exists.",
@@ -154,6 +185,15 @@ class Dialogue:
                 param="item.id",
             )
         return self._history.create(message, after=after)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All items, each as far as it has been said."""
+        writing = self._responder.message
+        return tuple(
+            writing if writing and message.id == writing.id else message
+            for message in self._conversation.messages
+        )
 
     def retrieve_item(self, item_id: str) -> list[Effect]:
         """Show an item, be it one that is still being said. Raises ProtocolError."""
@@ -170,8 +210,11 @@ class Dialogue:
         """See `History.truncate`."""
         return self._history.truncate(event.item_id, event.content_index, event.audio_end_ms)
 
-    def answer(self, asked: ResponseParams) -> list[Effect]:
-        """Start a reply, as asked. Raises ProtocolError while there is one."""
+    def answer(self, asked: ResponseParams, given: Sequence[Message] | None) -> list[Effect]:
+        """Start a reply, as asked, to what is `given` or else to all that was said.
+
+        Raises ProtocolError while there is one.
+        """
         if self._turns.replying:
             raise ProtocolError(
                 "Conversation already has an active response in progress: "
@@ -179,7 +222,7 @@ class Dialogue:
                 "creating a new one.",
                 code="conversation_already_has_active_response",
             )
-        return self._act(self._turns.requested(), asked=asked)
+        return self._act(self._turns.requested(), asked=asked, given=given)
 
     def cancel(self, response_id: str | None) -> list[Effect]:
         """Stop the reply with that id, or any. Raises ProtocolError where there is none."""
@@ -201,11 +244,10 @@ class Dialogue:
 
     def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
         """See `RealtimeSession.too_long`."""
-        if reply_id != self._responder.id:
+        if reply_id != self._responder.id or not self._of_conversation:
             return None
         before = {message.id for message in self._conversation.messages}
-        used = Usage(taken, TokenCount(), output_tokens=0)
-        if not self._history.shorten(used, int(self._context_tokens * RETAINED)):
+        if not self._truncation.make_room(taken, self._settings, even_if_it_fits=True):
             return None
         left = {message.id for message in self._conversation.messages}
         return self._responder.shortened(before - left)
@@ -218,7 +260,12 @@ class Dialogue:
 
     # Decisions into effects.
 
+    def _something_was_said(self) -> None:
+        if self._quiet_since_ms is not None:
+            self._quiet_since_ms = self._now_ms()
+
     def _cancel(self) -> list[Effect]:
+        self._quiet_since_ms = self._now_ms()
         return self._act(self._turns.cancelled(), reason="client_cancelled")
 
     def _follow_rules(self) -> None:
@@ -239,32 +286,36 @@ class Dialogue:
         *,
         end: TurnEnd | None = None,
         asked: ResponseParams = _NOTHING_SPECIAL,
+        given: Sequence[Message] | None = None,
         reason: str = "turn_detected",
     ) -> list[Effect]:
         """Turn decisions into effects.
 
-        `end`: of the turn that is answered, where it was spoken; `asked`: what the client wants of
-        this reply; `reason`: why one is interrupted.
+        `end`: of the turn that is answered, where it was spoken; `asked` and `given`: what the
+        client wants of this reply, and what it answers; `reason`: why one is interrupted.
         """
         effects: list[Effect] = []
         for action in actions:
             match action:
                 case TurnAction.SPECULATE:
                     prompt = self._prompt(self._turn.message(self._turn.last))
-                    effects += self._responder.start(prompt, self._options(ahead=True))
+                    effects += self._responder.start(prompt, self._options_ahead)
+                    self._of_conversation = True
                 case TurnAction.WITHDRAW:
                     effects += self._responder.withdraw()
                 case TurnAction.PROMOTE:
                     assert end is not None, "only a turn's end makes a reply ahead real"
                     effects += [*self._responder.promote(end), *self._settled()]
                 case TurnAction.ANSWER:
-                    prompt = self._prompt(instructions=asked.instructions)
-                    options = self._options(asked.max_output_tokens)
+                    settings = self._settings.for_response(asked)
+                    messages = self._conversation.messages if given is None else given
+                    prompt = self._model.prompt(settings, messages)
+                    self._of_conversation = given is None
                     # Of this turn, since with others the client's request withdraws it.
                     missed = end is not None and TurnAction.WITHDRAW in actions
                     speculation: Speculation = "miss" if missed else "none"
                     effects += self._responder.start(
-                        prompt, options, asked.metadata, end, speculation
+                        prompt, options_of(settings), asked.metadata, end, speculation
                     )
                 case TurnAction.HOLD:
                     effects += self._responder.hold()
@@ -287,30 +338,28 @@ class Dialogue:
         """What follows where the reply has come to its end."""
         if self._responder.id is not None:
             return []
+        self._quiet_since_ms = self._now_ms()
         owed, self._owed = self._owed, None
         return [*self._make_room(), *self._act(self._turns.finished(), end=owed)]
 
     def _make_room(self) -> list[Effect]:
-        """Drop the oldest turns where the context fills up: many at once, so that this is seldom.
+        """See to it that there is room for another turn.
 
-        What is left is computed now, when nobody waits, and not with the next turn.
+        What is left is computed now, when nobody waits, and not with that turn.
         """
         used, self._responder.usage = self._responder.usage, None
-        if used is None or used.input.total + used.output_tokens <= self._context_tokens * FULL:
+        if used is None or not self._of_conversation:
             return []
-        shortened = self._history.shorten(used, int(self._context_tokens * RETAINED))
+        taken = TokenCount(used.input.text + used.output_tokens, used.input.audio)
+        shortened = self._truncation.make_room(taken, self._settings)
         return [Prefill(self._prompt())] if shortened else []
 
-    def _prompt(self, *tentative: Message, instructions: str | None = None) -> Prompt:
-        if instructions is None:
-            instructions = self._settings.instructions
-        return self._conversation.prompt(instructions, *tentative)
+    def _prompt(self, *tentative: Message) -> Prompt:
+        return self._model.prompt(self._settings, [*self._conversation.messages, *tentative])
 
-    def _options(
-        self, limit: int | Literal["inf"] | None = None, *, ahead: bool = False
-    ) -> ReplyOptions:
-        limit = limit or self._settings.max_output_tokens
-        return ReplyOptions(None if limit == "inf" else limit, speculative=ahead)
+    @property
+    def _options_ahead(self) -> ReplyOptions:
+        return options_of(self._settings, ahead=True)
 
     def _send(self, type_: str, **fields: Any) -> Send:
         return self._send_event({"type": type_, **fields})

@@ -40,6 +40,8 @@ class FlushHearing:
 
     event_id: str | None
     """Of the client's event, for `flushed` to name where there was nothing to take."""
+    idle: bool = False
+    """It is taken since nobody has spoken for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class StartReply:
     reply_id: str
     prompt: Prompt
     options: ReplyOptions
+    side: bool = False
+    """Beside the conversation's own reply, whatever that is at."""
 
 
 @dataclass(frozen=True, slots=True)

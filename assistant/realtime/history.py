@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.conversation import Conversation, Message
-from assistant.engines.engine import Usage
+from assistant.conversation import Conversation, FunctionCall, FunctionOutput, Message
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import Effect
 from assistant.realtime.items import item_from_message, text_of
@@ -34,9 +33,17 @@ class History:
 
         No item may have its id. What the model once said in a reply of that id, as far as it
         begins with the same words, keeps its tokens. Raises ProtocolError where there is none to
-        be behind.
+        be behind, and for the output of a call that is unknown.
         """
-        if message.role == "assistant":
+        match message.parts:
+            case (FunctionOutput(call_id=call_id),) if not self._called(call_id):
+                raise ProtocolError(
+                    f"Error adding item: no function call with the call_id {call_id!r} is in the "
+                    "conversation.",
+                    code="item_create_invalid_call_id",
+                    param="item.call_id",
+                )
+        if text_of(message) and message.role == "assistant":
             parts = self._conversation.said.parts(message.id, text_of(message))
             message = replace(message, parts=parts)
         if after is None:
@@ -109,21 +116,9 @@ class History:
         }
         return [self._send(truncated)]
 
-    def shorten(self, used: Usage, to_tokens: int) -> bool:
-        """Drop the oldest turns, of all that takes `used`; returns whether there were any."""
-        dropped = self._conversation.shorten(
-            text_tokens=used.input.text + used.output_tokens,
-            audio_tokens=used.input.audio,
-            to_tokens=to_tokens,
-        )
-        if dropped:
-            logger.info(
-                "%s: %d tokens fill the context; dropped the oldest %d messages",
-                self._session_id,
-                used.input.total + used.output_tokens,
-                dropped,
-            )
-        return dropped > 0
+    def _called(self, call_id: str) -> bool:
+        parts = (part for message in self._conversation.messages for part in message.parts)
+        return any(isinstance(part, FunctionCall) and part.call_id == call_id for part in parts)
 
     def _item(self, item_id: str, to: str) -> Message:
         message = self._conversation.get(item_id)

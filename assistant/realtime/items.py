@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, assert_never
 
 import numpy as np
@@ -16,14 +19,15 @@ from assistant.conversation import (
     written_in,
 )
 from assistant.errors import ProtocolError
-from assistant.realtime.events import (
-    AssistantItem,
+from assistant.realtime.client_items import (
+    FunctionCallItem,
+    FunctionOutputItem,
     InputAudio,
+    InputItem,
     InputText,
+    Item,
+    ItemReference,
     OutputText,
-    SystemItem,
-    UserItem,
-    decode_base64,
 )
 from assistant.realtime.settings import G711Format, PcmFormat
 from audio_io.errors import AudioFormatError
@@ -52,7 +56,7 @@ class Sound(NamedTuple):
 
 def decode_sound(audio: str, format: PcmFormat | G711Format, *, param: str) -> Sound:
     """The sound that `audio`, in base64, holds. Raises ProtocolError."""
-    data = decode_base64(audio, param=param)
+    data = _decode_base64(audio, param)
     match format:
         case PcmFormat():
             try:
@@ -68,18 +72,61 @@ def decode_sound(audio: str, format: PcmFormat | G711Format, *, param: str) -> S
 
 
 def message_from_item(
-    item: SystemItem | UserItem | AssistantItem, *, id: str, format: PcmFormat | G711Format
+    item: Item, *, new_id: Callable[[str], str], format: PcmFormat | G711Format, param: str
 ) -> Message:
-    """The message that a client's item stands for. Raises ProtocolError."""
+    """The message that a client's item stands for, which is found at `param`.
+
+    It has the client's id, or a new one. Raises ProtocolError.
+    """
+    id = item.id or new_id("item")
+    match item:
+        case FunctionCallItem():
+            call_id = item.call_id or new_id("call")
+            return Message(id, "assistant", (FunctionCall(call_id, item.name, item.arguments),))
+        case FunctionOutputItem():
+            return Message(id, "tool", (FunctionOutput(item.call_id, item.output),))
     parts: list[Part] = []
     for index, content in enumerate(item.content):
         match content:
             case InputText() | OutputText():
                 parts.append(TextPart(content.text))
             case InputAudio():
-                param = f"item.content.{index}.audio"
-                parts.append(_audio_part(decode_sound(content.audio, format, param=param), param))
+                at = f"{param}.content.{index}.audio"
+                parts.append(_audio_part(decode_sound(content.audio, format, param=at), at))
     return Message(id, item.role, tuple(parts))
+
+
+def messages_from_input(
+    items: Iterable[InputItem],
+    said: Iterable[Message],
+    *,
+    new_id: Callable[[str], str],
+    format: PcmFormat | G711Format,
+) -> list[Message]:
+    """What a response is to answer, where it may refer to what was `said`. Raises ProtocolError."""
+    known = {message.id: message for message in said}
+    messages = []
+    for index, item in enumerate(items):
+        param = f"response.input.{index}"
+        if not isinstance(item, ItemReference):
+            message = message_from_item(item, new_id=new_id, format=format, param=param)
+        elif item.id in known:
+            message = known[item.id]
+        else:
+            raise ProtocolError(
+                f"Can't refer to the item: there is none with the id {item.id!r}.",
+                code="item_reference_invalid_item_id",
+                param=f"{param}.id",
+            )
+        messages.append(message)
+    return messages
+
+
+def _decode_base64(text: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProtocolError(f"'{param}' is not base64: {error}.", param=param) from error
 
 
 def _audio_part(sound: Sound, param: str) -> AudioPart:

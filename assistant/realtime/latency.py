@@ -36,7 +36,7 @@ class Latency:
         self._wanted_ms = now_ms()
         self._first_token_ms: int | None = None
 
-    def text_shown(self) -> None:
+    def token_shown(self) -> None:
         """More of the reply goes out."""
         if self._first_token_ms is None:
             self._first_token_ms = self._now_ms() - self._wanted_ms

@@ -7,19 +7,16 @@ reply under way, the clock, silence in place of audio that stops coming) live in
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import assert_never
 
 import numpy as np
 import orjson
 
 from assistant import metrics
-from assistant.conversation import Prompt
-from assistant.engines.engine import ModelSession, Reply, ReplyOptions, Text, TokenCount
-from assistant.errors import EngineError, GaveWayError, PromptTooLongError, ProtocolError
+from assistant.engines.engine import ModelSession
+from assistant.errors import ProtocolError
 from assistant.realtime.effects import (
     CancelReply,
     ClearHearing,
@@ -34,14 +31,13 @@ from assistant.realtime.effects import (
     StartReply,
 )
 from assistant.realtime.events import Append, ClientEvent, parse_client_event
+from assistant.realtime.replies import Replies
 from assistant.realtime.session import RealtimeSession
 from assistant.realtime.sink import EventSink
 from assistant.tasks import task_group
 from audio_io.continuity import AudioClock
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.segmenter import SpeechEvent, SpeechSegmenter
-
-logger = logging.getLogger(__name__)
 
 # Speech detection takes 2 ms per second of audio: a large append is heard in slices, so that the
 # other sessions on the event loop wait 0.2 ms and not a minute's worth.
@@ -51,14 +47,6 @@ SLICE_MS = 100
 def now_ms() -> int:
     """The clock that sessions live by: the event loop's, which tests can turn."""
     return int(asyncio.get_running_loop().time() * 1000)
-
-
-@dataclass(slots=True)
-class _RunningReply:
-    prompt: Prompt
-    options: ReplyOptions
-    reply: Reply
-    task: asyncio.Task[None] | None = None
 
 
 class LiveSession:
@@ -74,17 +62,18 @@ class LiveSession:
         max_message_bytes: int,
     ) -> None:
         self._session = session
-        self._model = model
         self._segmenter = segmenter
-        self._group = group
         self._max_message_bytes = max_message_bytes
         self._sinks: list[EventSink] = []
         self._sink_idle = asyncio.Event()
-        self._replies: dict[str, _RunningReply] = {}
-        self._prefills: set[asyncio.Task[None]] = set()
+        self._replies = Replies(
+            session, model, group, carry_out=self._carry_out, delivered=self._delivered
+        )
         self._audio = AudioClock()
         self._turn_open = asyncio.Event()
         self._closed = asyncio.Event()
+        self._deadline_ms = session.next_deadline_ms
+        self._deadline_moved = asyncio.Event()
         self._own_tasks = [
             group.create_task(self._keep_time(), name="clock"),
             group.create_task(self._keep_hearing(), name="silence"),
@@ -147,8 +136,8 @@ class LiveSession:
     def close(self) -> None:
         """Let go of everything; called when the session's owner leaves."""
         self._closed.set()
-        replies = (running.task for running in self._replies.values())
-        for task in (*self._own_tasks, *self._prefills, *filter(None, replies)):
+        self._replies.close()
+        for task in self._own_tasks:
             task.cancel()
 
     async def _feed(self, samples: Int16Array, sample_rate_hz: int) -> None:
@@ -166,6 +155,7 @@ class LiveSession:
             self._turn_open.clear()
 
     async def _carry_out(self, effects: list[Effect]) -> None:
+        self._watch_deadline()
         # Only Feed ever lets others run in between, and it comes alone: lists stay whole.
         for effect in effects:
             match effect:
@@ -182,106 +172,44 @@ class LiveSession:
                 case FlushHearing():
                     utterance = self._segmenter.flush()
                     self._watch_turn()
-                    await self._carry_out(self._session.flushed(utterance, effect.event_id))
+                    flushed = self._session.flushed(utterance, effect.event_id, idle=effect.idle)
+                    await self._carry_out(flushed)
                 case ClearHearing():
                     self._segmenter.clear()
                     self._watch_turn()
                 case Prefill():
-                    self._start_prefill(effect.prompt)
+                    self._replies.prefill(effect.prompt)
                 case StartReply():
-                    self._start_reply(effect.reply_id, effect.prompt, effect.options)
+                    self._replies.start(effect)
                 case CommitReply():
-                    if running := self._replies.get(effect.reply_id):
-                        running.options = replace(running.options, speculative=False)
-                        running.reply.commit()
+                    self._replies.commit(effect.reply_id)
                 case CancelReply():
-                    if (running := self._replies.get(effect.reply_id)) and running.task:
-                        running.task.cancel()
+                    self._replies.cancel(effect.reply_id)
                 case Close():
                     self.close_reason = effect.reason
                     self._closed.set()
                 case _:
                     assert_never(effect)
 
-    # The model.
-
-    def _start_reply(self, reply_id: str, prompt: Prompt, options: ReplyOptions) -> None:
-        running = _RunningReply(prompt, options, self._model.reply(prompt, options))
-        self._replies[reply_id] = running
-        running.task = self._group.create_task(
-            self._reply(reply_id, running), name=f"reply {reply_id}"
-        )
-        running.task.add_done_callback(lambda _: self._replies.pop(reply_id, None))
-
-    async def _reply(self, reply_id: str, running: _RunningReply) -> None:
-        """Pass a reply's events on, no faster than a client takes them.
-
-        So what the session has shown is what was delivered, and an interruption cuts there.
-        """
-        try:
-            while not await self._said_all(reply_id, running):
-                running.reply = self._model.reply(running.prompt, running.options)
-        except EngineError as error:
-            logger.warning("%s: the reply failed: %s", self.id, error)
-            await self._carry_out(self._session.failed(reply_id, str(error)))
-        except Exception:
-            logger.exception("%s: the reply failed", self.id)
-            reason = "The model failed unexpectedly; the server's log has the details."
-            await self._carry_out(self._session.failed(reply_id, reason))
-        finally:
-            await running.reply.cancel()
-
-    async def _said_all(self, reply_id: str, running: _RunningReply) -> bool:
-        """Whether the reply came to its end; otherwise it is to be asked for again.
-
-        Raises EngineError.
-        """
-        begun = False
-        try:
-            async for event in running.reply:
-                begun = begun or isinstance(event, Text)
-                await self._carry_out(self._session.generated(reply_id, event))
-                await self._delivered()
-        except PromptTooLongError as error:
-            taken = TokenCount(error.text_tokens, error.audio_tokens)
-            shorter = self._session.too_long(reply_id, taken)
-            if shorter is None:
-                raise
-            running.prompt = shorter
-            return False
-        except GaveWayError:
-            # While it is ahead nobody knows of it, and its turn's end will ask anew. If the turn
-            # has ended just now, it is asked again, unless its first words have been shown.
-            if running.options.speculative or begun:
-                raise
-            return False
-        return True
-
     async def _delivered(self) -> None:
         while self._sinks and not any(sink.idle for sink in self._sinks):
             self._sink_idle.clear()
             await self._sink_idle.wait()
 
-    def _start_prefill(self, prompt: Prompt) -> None:
-        task = self._group.create_task(self._prefill(prompt), name="prefill")
-        self._prefills.add(task)
-        task.add_done_callback(self._prefills.discard)
-
-    async def _prefill(self, prompt: Prompt) -> None:
-        try:
-            await self._model.prefill(prompt)
-        except EngineError as error:
-            # The reply will meet the same difficulty, and tell the client.
-            logger.warning("%s: taking in a part of a turn failed: %s", self.id, error)
-        except Exception:
-            logger.exception("%s: taking in a part of a turn failed", self.id)
-
     # Time.
 
     async def _keep_time(self) -> None:
         while (deadline_ms := self._session.next_deadline_ms) is not None:
-            await asyncio.sleep((deadline_ms - now_ms()) / 1000)
+            self._deadline_moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout((deadline_ms - now_ms()) / 1000):
+                    await self._deadline_moved.wait()
             await self._carry_out(self._session.time(now_ms()))
+
+    def _watch_deadline(self) -> None:
+        if (deadline_ms := self._session.next_deadline_ms) != self._deadline_ms:
+            self._deadline_ms = deadline_ms
+            self._deadline_moved.set()
 
     async def _keep_hearing(self) -> None:
         """While a turn is open and no audio comes, let silence come in its place."""

@@ -9,6 +9,7 @@ from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, ReplyOptions, Text, Usage
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
 from assistant.realtime.latency import Latency, Speculation, TurnEnd
+from assistant.realtime.prompting import offered_in
 from assistant.realtime.response import Event, Response
 
 
@@ -82,6 +83,7 @@ class Responder:
             new_id=self._new_id,
             conversation=self._conversation,
             conversation_id=self._conversation_id,
+            offered=offered_in(prompt),
             max_output_tokens=options.max_output_tokens,
             metadata=metadata,
         )

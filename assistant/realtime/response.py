@@ -5,18 +5,22 @@
         response.output_text.delta ...                      (all of this with the first text)
       response.output_text.done  response.content_part.done
       response.output_item.done  conversation.item.done
+                                                            (and for each call of a function)
+      response.output_item.added  conversation.item.added
+        response.function_call_arguments.delta  response.function_call_arguments.done
+      response.output_item.done  conversation.item.done
     response.done
 
-A response that ends before its first text has no item at all. One that belongs to no conversation
-has no `conversation.item` events.
+A response that ends before its first text or call has no item at all. One that belongs to no
+conversation has no `conversation.item` events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Literal, assert_never
 
-from assistant.conversation import Conversation, Message, TextPart
+from assistant.conversation import Conversation, FunctionCall, Message, TextPart
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
@@ -45,10 +49,12 @@ class Response:
         new_id: Callable[[str], str],
         conversation: Conversation | None,
         conversation_id: str | None,
+        offered: Set[str],
         max_output_tokens: int | None,
         metadata: dict[str, str] | None,
     ) -> None:
-        """`conversation`: None where the response is to leave no trace in one."""
+        """`conversation`: None where the response is to leave no trace in one; `offered`: names of
+        the functions that may be called."""
         self.id = id
         self.latency: Latency | None = None
         """Where its time went, if that is to be told; known from when it is wanted."""
@@ -59,6 +65,7 @@ class Response:
         self._new_id = new_id
         self._conversation = conversation
         self._conversation_id = conversation_id
+        self._offered = offered
         self._max_output_tokens = max_output_tokens
         self._metadata = metadata
         self._output: list[Event] = []
@@ -95,6 +102,8 @@ class Response:
             match event:
                 case Started():
                     self._report = event.report
+                case ToolCall() if event.name in self._offered:
+                    shown += self._call(event)
                 case ToolCall():
                     self.broken = True
                     shown += self.done("failed", error=f"The model called {event.name!r}, unasked.")
@@ -131,14 +140,44 @@ class Response:
     def _text(self, texts: Sequence[Text]) -> list[Event]:
         if not texts:
             return []
-        if self.latency:
-            self.latency.text_shown()
+        self._made(sum(len(text.ids) for text in texts))
         opening = [] if self._open else self._opened()
         assert self._open is not None
         self._open.pieces += (TextPart(text.text, text.ids) for text in texts)
-        self._tokens += sum(len(text.ids) for text in texts)
         delta = "".join(text.text for text in texts)
         return [*opening, self._part_event("response.output_text.delta", delta=delta)]
+
+    def _call(self, call: ToolCall) -> list[Event]:
+        """The model wants a function called; arguments come in one piece."""
+        self._made(len(call.ids))
+        closing = self._closed("completed")
+        part = FunctionCall(call.call_id, call.name, call.arguments, call.ids)
+        message = Message(self._new_id("item"), "assistant", (part,))
+        if self._conversation is not None:
+            self._conversation.add(message)
+        item = item_from_message(message)
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        arguments = {
+            "response_id": self.id,
+            "item_id": message.id,
+            "output_index": len(self._output),
+            "call_id": call.call_id,
+        }
+        kind = "response.function_call_arguments"
+        events = [
+            *closing,
+            *self._item_events("added", begun),
+            {"type": f"{kind}.delta", **arguments, "delta": call.arguments},
+            {"type": f"{kind}.done", **arguments, "name": call.name, "arguments": call.arguments},
+            *self._item_events("done", item),
+        ]
+        self._output.append(item)
+        return events
+
+    def _made(self, tokens: int) -> None:
+        self._tokens += tokens
+        if self.latency:
+            self.latency.token_shown()
 
     def _opened(self) -> list[Event]:
         self._open = _TextItem(self._new_id("item"))
@@ -146,8 +185,7 @@ class Response:
         if self._conversation is not None:
             self._conversation.add(self._open.message)
         return [
-            self._item_event("response.output_item.added", item),
-            *self._in_conversation("conversation.item.added", item),
+            *self._item_events("added", item),
             self._part_event("response.content_part.added", part={"type": "text", "text": ""}),
         ]
 
@@ -163,8 +201,7 @@ class Response:
         events = [
             self._part_event("response.output_text.done", text=text),
             self._part_event("response.content_part.done", part={"type": "text", "text": text}),
-            self._item_event("response.output_item.done", item),
-            *self._in_conversation("conversation.item.done", item),
+            *self._item_events("done", item),
         ]
         self._output.append(item)
         self._open = None
@@ -190,19 +227,25 @@ class Response:
             "usage": _usage_object(self.usage) if self.usage else None,
         }
 
-    def _in_conversation(self, type_: str, item: Event) -> list[Event]:
-        if self._conversation is None:
-            return []
-        previous_id = self._conversation.previous_id(item["id"])
-        return [{"type": type_, "previous_item_id": previous_id, "item": item}]
-
-    def _item_event(self, type_: str, item: Event) -> Event:
-        return {
-            "type": type_,
-            "response_id": self.id,
-            "output_index": len(self._output),
-            "item": item,
-        }
+    def _item_events(self, step: Literal["added", "done"], item: Event) -> list[Event]:
+        """What the response tells of its next item, and then the conversation."""
+        events: list[Event] = [
+            {
+                "type": f"response.output_item.{step}",
+                "response_id": self.id,
+                "output_index": len(self._output),
+                "item": item,
+            }
+        ]
+        if self._conversation is not None:
+            events.append(
+                {
+                    "type": f"conversation.item.{step}",
+                    "previous_item_id": self._conversation.previous_id(item["id"]),
+                    "item": item,
+                }
+            )
+        return events
 
     def _part_event(self, type_: str, **fields: Any) -> Event:
         assert self._open is not None

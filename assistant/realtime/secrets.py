@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.errors import TooManyRequestsError
-from assistant.realtime.events import protocol_error
+from assistant.realtime.client_model import protocol_error
 
 PREFIX = "ek_"
 """By which the API's clients tell these keys from others; some take no other in a browser."""

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.errors import ProtocolError
+from assistant.realtime.beside import SideReplies
 from assistant.realtime.dialogue import Dialogue
 from assistant.realtime.effects import (
     Close,
@@ -36,9 +37,11 @@ from assistant.realtime.events import (
     ItemTruncate,
     ResponseCancel,
     ResponseCreate,
+    ResponseParams,
     SessionUpdate,
 )
-from assistant.realtime.items import decode_sound, message_from_item
+from assistant.realtime.items import decode_sound, message_from_item, messages_from_input
+from assistant.realtime.prompting import Model, options_of
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnRules
@@ -73,6 +76,7 @@ class RealtimeSession:
         context_tokens: int,
         settings: SessionSettings,
         limits: SessionLimits,
+        takes_tools: bool = False,
         defaults: SessionSettings | None = None,
         id: str | None = None,
         speculate: bool = True,
@@ -80,46 +84,52 @@ class RealtimeSession:
         now_ms: Callable[[], int] = lambda: 0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
-        """`context_tokens`: most that the model takes, prompt and reply together; `settings`: what
-        the client begins with; `defaults`: what `null` in an update sets back to, if it is
-        something else; `detection`: for what clients have no say in; `now_ms`: a clock, on which
-        nothing depends but the times that are told.
+        """`context_tokens`: most that the model takes, prompt and reply together; `takes_tools`:
+        whether it can call functions; `settings`: what the client begins with; `defaults`: what
+        `null` in an update sets back to, if it is something else; `detection`: for what clients
+        have no say in; `now_ms`: a clock.
         """
         self._new_id = new_id
         self.id = id or new_id("sess")
-        self._model = model
+        self._model = Model(model, context_tokens, takes_tools)
         self._settings = settings
         self._defaults = defaults or settings
         self._detection = detection
-        self._conversation = Conversation(
-            max_messages=limits.max_messages,
-            max_audio_s=limits.max_audio_s,
-            max_text_chars=limits.max_text_chars,
-        )
         self._dialogue = Dialogue(
-            self._conversation,
+            Conversation(
+                max_messages=limits.max_messages,
+                max_audio_s=limits.max_audio_s,
+                max_text_chars=limits.max_text_chars,
+            ),
             settings,
             TurnRules(speculate=speculate),
-            context_tokens=context_tokens,
+            model=self._model,
             session_id=self.id,
             send=self._stamped,
             new_id=new_id,
             now_ms=now_ms,
         )
-        self.next_deadline_ms: int | None = now_ms() + limits.max_session_s * 1000
-        """When to call `time` next, on the clock of `now_ms`."""
+        self._beside = SideReplies(new_id=new_id, send=self._stamped)
+        self._expires_ms: int | None = now_ms() + limits.max_session_s * 1000
 
     # What a transport asks about the session.
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """What has been said so far."""
-        return self._conversation.messages
+        return self._dialogue.messages
 
     @property
     def hearing(self) -> TurnDetection | None:
         """How the segmenter is to be set."""
         return self._settings.detection(self._detection)
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When to call `time` next, on the clock of `now_ms`; None once the session is over."""
+        if self._expires_ms is None:
+            return None
+        return min(self._expires_ms, self._dialogue.idle_deadline_ms or self._expires_ms)
 
     def greeting(self) -> Event:
         """`session.created`, the first event on every transport that attaches."""
@@ -159,8 +169,12 @@ class RealtimeSession:
             return self.refused(full)
         return self._dialogue.heard(event)
 
-    def flushed(self, utterance: Utterance | None, event_id: str | None) -> list[Effect]:
+    def flushed(
+        self, utterance: Utterance | None, event_id: str | None, *, idle: bool = False
+    ) -> list[Effect]:
         """What FlushHearing found: the rest of the turn, None where there was too little."""
+        if idle:
+            return self._dialogue.timed_out(utterance)
         if utterance is None and self._dialogue.nothing_heard:
             empty = ProtocolError(
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms "
@@ -172,6 +186,8 @@ class RealtimeSession:
 
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
         """The next event of a reply; what a cancelled one still says is ignored."""
+        if reply_id in self._beside:
+            return self._beside.generated(reply_id, event)
         return self._dialogue.generated(reply_id, event)
 
     def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
@@ -183,18 +199,24 @@ class RealtimeSession:
 
     def failed(self, reply_id: str, reason: str) -> list[Effect]:
         """The model couldn't make the reply."""
+        if reply_id in self._beside:
+            return self._beside.failed(reply_id, reason)
         return self._dialogue.failed(reply_id, reason)
 
     def time(self, now_ms: int) -> list[Effect]:
         """The clock has reached `next_deadline_ms`."""
-        if self.next_deadline_ms is None or now_ms < self.next_deadline_ms:
+        if self._expires_ms is None:
             return []
-        self.next_deadline_ms = None
-        expired = ProtocolError(
-            "Your session hit the maximum duration. Connect again to go on.",
-            code="session_expired",
-        )
-        return [*self.refused(expired), Close("the session reached its maximum duration")]
+        if now_ms >= self._expires_ms:
+            self._expires_ms = None
+            expired = ProtocolError(
+                "Your session hit the maximum duration. Connect again to go on.",
+                code="session_expired",
+            )
+            return [*self.refused(expired), Close("the session reached its maximum duration")]
+        idle_ms = self._dialogue.idle_deadline_ms
+        is_idle = idle_ms is not None and idle_ms <= now_ms
+        return [FlushHearing(event_id=None, idle=True)] if is_idle else []
 
     # Client events.
 
@@ -218,8 +240,10 @@ class RealtimeSession:
             case ItemTruncate():
                 return self._dialogue.truncate_item(event)
             case ResponseCreate():
-                return self._dialogue.answer(event.response)
+                return self._create_response(event.response)
             case ResponseCancel():
+                if event.response_id and event.response_id in self._beside:
+                    return self._beside.cancel(event.response_id)
                 return self._dialogue.cancel(event.response_id)
             case _:
                 assert_never(event)
@@ -233,10 +257,20 @@ class RealtimeSession:
         return [*configure, *settled, updated]
 
     def _create_item(self, event: ItemCreate) -> list[Effect]:
-        item_id = event.item.id or self._new_id("item")
         format = self._settings.audio.input.format
-        message = message_from_item(event.item, id=item_id, format=format)
+        message = message_from_item(event.item, new_id=self._new_id, format=format, param="item")
         return self._dialogue.create_item(message, after=event.previous_item_id)
+
+    def _create_response(self, asked: ResponseParams) -> list[Effect]:
+        given = None
+        if asked.input is not None:
+            said, format = self._dialogue.messages, self._settings.audio.input.format
+            given = messages_from_input(asked.input, said, new_id=self._new_id, format=format)
+        if asked.conversation != "none":
+            return self._dialogue.answer(asked, given)
+        settings = self._settings.for_response(asked)
+        prompt = self._model.prompt(settings, self._dialogue.messages if given is None else given)
+        return self._beside.start(prompt, options_of(settings), asked.metadata)
 
     # Server events.
 
@@ -250,6 +284,6 @@ class RealtimeSession:
         return {
             "object": "realtime.session",
             "id": self.id,
-            "model": self._model,
+            "model": self._model.name,
             **self._settings.model_dump(),
         }

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from assistant.realtime.events import ClientModel, protocol_error
+from assistant.realtime.client_model import ClientModel, protocol_error
+from assistant.realtime.events import ResponseParams
+from assistant.realtime.tools import AskedToolChoice, FunctionTool
 from audio_io.endpointer import TurnDetection
 
 _DEFAULT = TurnDetection()
@@ -50,7 +52,8 @@ class ServerVad(ClientModel):
     silence_duration_ms: int = _DEFAULT.silence_duration_ms
     create_response: bool = True
     interrupt_response: bool = True
-    idle_timeout_ms: Off = None
+    idle_timeout_ms: Annotated[int, Field(ge=1_000, le=600_000)] | None = None
+    """Silence after a reply, before the model speaks up again; None: it never does."""
 
 
 class SemanticVad(ClientModel):
@@ -76,6 +79,19 @@ class AudioSettings(ClientModel):
     output: Inert = None
 
 
+class TokenLimits(ClientModel):
+    post_instructions: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of the conversation without its instructions."""
+
+
+class RetentionRatio(ClientModel):
+    """How much of a full context is kept when the oldest turns go."""
+
+    type: Literal["retention_ratio"]
+    retention_ratio: Annotated[float, Field(ge=0, le=1)]
+    token_limits: TokenLimits | None = None
+
+
 class SessionSettings(ClientModel):
     """What a client sees as `session`, and may change by `session.update`."""
 
@@ -85,8 +101,8 @@ class SessionSettings(ClientModel):
         Field(default=["text"])
     )
     instructions: str = ""
-    tools: list[dict[str, Any]] = Field(default=[])
-    tool_choice: Any = "auto"
+    tools: list[FunctionTool] = Field(default=[])
+    tool_choice: AskedToolChoice = "auto"
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
     audio: AudioSettings = AudioSettings()
     include: Inert = None
@@ -95,7 +111,7 @@ class SessionSettings(ClientModel):
     prompt: Inert = None
     reasoning: Inert = None
     tracing: Inert = None
-    truncation: Inert = None
+    truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
 
     def updated(self, patch: dict[str, Any], defaults: SessionSettings) -> SessionSettings:
         """These settings with a client's `patch` merged in; `defaults` are the server's own.
@@ -125,6 +141,17 @@ class SessionSettings(ClientModel):
             asked = wanted.model_dump() if wanted else {}
             raise protocol_error(error, asked, prefix=path) from error
         return self
+
+    def for_response(self, asked: ResponseParams) -> SessionSettings:
+        """These settings as they are for a response that is asked for like this."""
+        named = asked.model_dump(include={"instructions", "max_output_tokens"}, exclude_none=True)
+        return self.model_copy(
+            update={
+                **named,
+                "tools": self.tools if asked.tools is None else asked.tools,
+                "tool_choice": asked.tool_choice or self.tool_choice,
+            }
+        )
 
     @property
     def turn_detection(self) -> ServerVad | None:

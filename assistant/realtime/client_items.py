@@ -1,0 +1,104 @@
+"""Conversation items as clients write them. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from assistant.realtime.client_model import ClientModel
+
+
+class InputText(ClientModel):
+    type: Literal["input_text"]
+    text: str
+
+
+class InputAudio(ClientModel):
+    type: Literal["input_audio"]
+    audio: str
+    """Base64 in the session's input format."""
+    transcript: str | None = None
+
+
+class OutputText(ClientModel):
+    type: Literal["output_text"]
+    text: str
+
+
+class _Item(ClientModel):
+    id: str | None = Field(default=None, min_length=1, max_length=64)
+    object: Literal["realtime.item"] | None = None
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
+
+
+class SystemItem(_Item):
+    type: Literal["message"]
+    role: Literal["system"]
+    content: Annotated[list[InputText], Field(min_length=1)]
+
+
+class UserItem(_Item):
+    type: Literal["message"]
+    role: Literal["user"]
+    content: Annotated[
+        list[Annotated[InputText | InputAudio, Field(discriminator="type")]], Field(min_length=1)
+    ]
+
+
+class AssistantItem(_Item):
+    type: Literal["message"]
+    role: Literal["assistant"]
+    content: Annotated[list[OutputText], Field(min_length=1)]
+
+
+class FunctionCallItem(_Item):
+    type: Literal["function_call"]
+    call_id: str | None = Field(default=None, min_length=1)
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class FunctionOutputItem(_Item):
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str
+
+
+class ItemReference(ClientModel):
+    """An item of the conversation, by its id."""
+
+    type: Literal["item_reference"]
+    id: str
+
+
+def _kind(value: Any) -> str | None:
+    """An item's type, or a message's role: what tells apart those that are taken."""
+    if not isinstance(value, dict):
+        return None
+    kind = value.get("role" if value.get("type") == "message" else "type")
+    return kind if isinstance(kind, str) else None
+
+
+Item = Annotated[
+    Annotated[SystemItem, Tag("system")]
+    | Annotated[UserItem, Tag("user")]
+    | Annotated[AssistantItem, Tag("assistant")]
+    | Annotated[FunctionCallItem, Tag("function_call")]
+    | Annotated[FunctionOutputItem, Tag("function_call_output")],
+    Discriminator(
+        _kind,
+        custom_error_type="item",
+        custom_error_message=(
+            "It must have the type 'message' and the role 'system', 'user' or 'assistant', or the "
+            "type 'function_call' or 'function_call_output'"
+        ),
+    ),
+]
+"""What `conversation.item.create` takes."""
+
+InputItem = Annotated[
+    Annotated[Item, Tag("item")] | Annotated[ItemReference, Tag("item_reference")],
+    Discriminator(lambda value: "item_reference" if _kind(value) == "item_reference" else "item"),
+]
+"""What `response.create` takes as a part of its input."""

@@ -1,0 +1,48 @@
+"""The functions that a client offers to the model. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, assert_never
+
+from pydantic import ConfigDict, Field
+
+from assistant.conversation import OneTool, Tool, ToolChoice
+from assistant.realtime.client_model import ClientModel
+
+
+class FunctionTool(ClientModel):
+    """A function, described for the model. Frameworks add fields that say nothing to it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["function"]
+    name: str = Field(min_length=1, max_length=128)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema; None: it takes none."""
+
+
+class NamedFunction(ClientModel):
+    """The one to be called."""
+
+    type: Literal["function"]
+    name: str
+
+
+AskedToolChoice = Literal["auto", "none", "required"] | NamedFunction
+
+
+def tools_of(tools: list[FunctionTool]) -> tuple[Tool, ...]:
+    """The same, as prompts have them."""
+    return tuple(Tool(tool.name, tool.description or "", tool.parameters or {}) for tool in tools)
+
+
+def tool_choice_of(asked: AskedToolChoice) -> ToolChoice:
+    """The same, as prompts have it."""
+    match asked:
+        case "auto" | "none" | "required":
+            return asked
+        case NamedFunction():
+            return OneTool(asked.name)
+        case _:
+            assert_never(asked)

@@ -54,6 +54,7 @@ class SessionRegistry:
         session = RealtimeSession(
             model=self._engine.info.model,
             context_tokens=self._engine.info.context_tokens,
+            takes_tools=self._engine.info.tools,
             settings=self._settings(*wishes),
             defaults=default_settings(self._config),
             id=session_id,

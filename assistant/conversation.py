@@ -44,6 +44,8 @@ class AudioPart:
     """Hash of the samples: what engines know an audio by, so that each is encoded once."""
     samples: NDArray[np.int16] = field(compare=False, repr=False)
     """int16 (n,), 16 kHz mono."""
+    transcript: str | None = field(default=None, compare=False)
+    """What is said in it, where that is known; no model is told."""
 
     @classmethod
     def of(cls, samples: NDArray[np.int16]) -> AudioPart:

@@ -33,12 +33,14 @@ PURE = [
     "assistant/realtime/latency.py",
     "assistant/realtime/open_turn.py",
     "assistant/realtime/prompting.py",
+    "assistant/realtime/quiet.py",
     "assistant/realtime/responder.py",
     "assistant/realtime/response.py",
     "assistant/realtime/secrets.py",
     "assistant/realtime/session.py",
     "assistant/realtime/settings.py",
     "assistant/realtime/tools.py",
+    "assistant/realtime/transcripts.py",
     "assistant/realtime/truncation.py",
 ]
 IMPURE = {"asyncio", "time", "datetime", "socket", "threading", "queue", "os", "pathlib", "random"}

@@ -10,7 +10,16 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from assistant.conversation import AudioPart, Message, Part, Prompt, Role, TextPart
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    Part,
+    Prompt,
+    Role,
+    TextPart,
+)
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.embedded.answers import ABILITIES, INTRODUCTION, WORDLESS, pieces
 from assistant.engines.embedded.session import EmbeddedSession
@@ -206,6 +215,32 @@ async def test_without_a_recogniser_it_says_that_it_has_no_words(clock: Clock) -
     session = await engine.open_session()
     assert (await said(session, user(hum(1.5)))).endswith(f"second. {WORDLESS}")
     assert await said(session, user("2 + 3")) == "2 plus 3 is 5."
+
+
+async def test_what_was_said_is_written_down_where_that_is_asked_for(
+    session: EmbeddedSession, words: StubWords
+) -> None:
+    words.requests[SAMPLE_RATE_HZ * 2] = "what time is it"
+    heard = user(hum(1.0), hum(2.0), "Write down what is said.")
+    reply = session.reply(Prompt((heard,), task="transcription"), ReplyOptions(), side=True)
+    assert text_of(await all_of(reply)) == "front center what time is it"
+
+
+async def test_without_a_recogniser_nothing_can_be_written_down(clock: Clock) -> None:
+    engine = EmbeddedEngine(EmbeddedSettings(words=False), sleep=clock.sleep)
+    session = await engine.open_session()
+    reply = session.reply(Prompt((user(hum()),), task="transcription"), ReplyOptions(), side=True)
+    with pytest.raises(EngineError, match="make out words"):
+        await all_of(reply)
+
+
+async def test_functions_and_what_came_of_them_are_taken_in(session: EmbeddedSession) -> None:
+    call = Message("c", "assistant", (FunctionCall("1", "f", "{}"),))
+    output = Message("o", "tool", (FunctionOutput("1", "sunny"),))
+    before = await session.count(Prompt((user("hello"),)))
+    after = await session.count(Prompt((user("hello"), call, output)))
+    assert after.total - before.total == 5  # Two roles, and three words.
+    assert await said(session, user("hello"), call, output) == "Hello! What can I do for you?"
 
 
 async def test_a_question_about_a_sound_gets_the_sound_described(

@@ -470,7 +470,7 @@ def test_speech_stops_the_clock() -> None:
     client.model_says(*REPLY)
     assert client.session.next_deadline_ms == 11_000
     client.now_ms = 7000
-    client.send("conversation.item.create", item=typed("Wait"))
+    client.session.flushed(utterance(80_000), None)  # The client has taken something.
     assert client.session.next_deadline_ms == 13_000
 
 

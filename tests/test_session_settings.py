@@ -138,7 +138,10 @@ def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
     )
     assert settings.output_modalities == ["text"]
     assert settings.audio.input.noise_reduction is None
-    assert settings.audio.input.transcription is None
+    assert settings.model_dump()["audio"]["input"]["transcription"] == {
+        "language": None,
+        "prompt": None,
+    }
     assert settings.turn_detection is not None
     assert settings.turn_detection.type == "server_vad"
     assert settings.turn_detection.interrupt_response is False

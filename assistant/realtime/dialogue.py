@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from typing import assert_never
 
 from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import ClearHearing, Effect, Prefill, Send
-from assistant.realtime.events import ItemTruncate, ResponseParams
+from assistant.realtime.events import ResponseParams
 from assistant.realtime.history import History
 from assistant.realtime.latency import Speculation, TurnEnd
 from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.prompting import Model, options_of
+from assistant.realtime.quiet import QuietClock
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
+from assistant.realtime.transcripts import Transcripts
 from assistant.realtime.truncation import Truncation
 from assistant.turns import TurnAction, TurnRules, TurnTaker
 from audio_io.pcm import SAMPLE_RATE_HZ
@@ -45,6 +47,7 @@ class Dialogue:
         rules: TurnRules,
         *,
         model: Model,
+        transcripts: Transcripts,
         session_id: str,
         send: Callable[[Event], Send],
         new_id: Callable[[str], str],
@@ -55,7 +58,8 @@ class Dialogue:
         """
         self._conversation = conversation
         self._model = model
-        self._send_event = send
+        self._transcripts = transcripts
+        self._send = send
         self._responder = Responder(
             conversation,
             conversation_id=new_id("conv"),
@@ -63,17 +67,18 @@ class Dialogue:
             send=send,
             now_ms=now_ms,
         )
-        self._history = History(conversation, session_id=session_id, send=send)
         self._truncation = Truncation(conversation, model, session_id=session_id)
         self._turns = TurnTaker(rules)
         self._turn = OpenTurn(new_id)
+        self.history = History(
+            conversation, self._turn, self._responder, session_id=session_id, send=send
+        )
+        """The items; to delete one, ask `delete_item`."""
         self._owed: TurnEnd | None = None
         """The end of the turn that is answered once the reply under way has ended."""
         self._of_conversation = True
         """Whether the reply that was started last answers the conversation, or its own input."""
-        self._now_ms = now_ms
-        self._quiet_since_ms: int | None = None
-        """When something was last said; None before the first reply."""
+        self._quiet = QuietClock(now_ms)
         self._settings = settings
         self._follow_rules()
 
@@ -108,16 +113,12 @@ class Dialogue:
                 end_sample = event.decided_at_sample
                 if event.utterance is not None:
                     end_sample = event.utterance.end_sample
-                stopped = self._send(
-                    "input_audio_buffer.speech_stopped",
-                    audio_end_ms=_ms(end_sample),
-                    item_id=self._turn.id,
-                )
+                stopped = self._send(self._turn.stopped(end_sample))
                 committed = self._commit_turn(event.utterance)
                 as_guessed = self._responder.made_for(self._prompt(), self._options_ahead)
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
                 end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
-                self._something_was_said()
+                self._quiet.heard()
                 # An answer that has to wait for the reply under way is to this turn all the same.
                 self._owed = None if actions else end
                 return [stopped, *committed, *self._act(actions, end=end)]
@@ -126,31 +127,23 @@ class Dialogue:
 
     def committed(self, last: Utterance | None) -> list[Effect]:
         """The client takes the turn, with `last` as its newest part, to be an item."""
-        self._something_was_said()
+        self._quiet.heard()
         return [*self.taken(), *self._commit_turn(last)]
 
     @property
     def idle_deadline_ms(self) -> int | None:
-        """When nobody will have spoken for too long, on the clock of `now_ms`."""
+        """When it will have been quiet for too long, on the clock of `now_ms`."""
         vad = self._settings.turn_detection
-        if vad is None or vad.idle_timeout_ms is None or self._quiet_since_ms is None:
+        if vad is None or vad.idle_timeout_ms is None:
             return None
-        if self._turns.speaking or self._responder.id is not None:
-            return None
-        return self._quiet_since_ms + vad.idle_timeout_ms
+        busy = self._turns.speaking or self._responder.id is not None
+        return None if busy else self._quiet.deadline_ms(vad.idle_timeout_ms)
 
     def timed_out(self, silence: Utterance | None) -> list[Effect]:
         """`idle_deadline_ms` has come: the model is to speak up, to what was heard meanwhile."""
-        start = end = self._turn.start_sample
-        if silence is not None:
-            start, end = silence.start_sample, silence.end_sample
-        triggered = self._send(
-            "input_audio_buffer.timeout_triggered",
-            audio_start_ms=_ms(start),
-            audio_end_ms=_ms(end),
-            item_id=self._turn.id,
-        )
-        return [triggered, *self._commit_turn(silence), *self._act(self._turns.requested())]
+        triggered = self._send(self._turn.timed_out(silence))
+        committed = self.history.commit(self._turn.take(silence))
+        return [triggered, *committed, *self._act(self._turns.requested())]
 
     def taken(self) -> list[Effect]:
         """The client takes what was heard, be it nothing."""
@@ -175,40 +168,13 @@ class Dialogue:
             self._turn.start_over()
         return []
 
-    def create_item(self, message: Message, *, after: str | None) -> list[Effect]:
-        """Put `message` where History.create says. Raises ProtocolError."""
-        self._something_was_said()
-        if message.id in self._conversation or self._turn.owns(message.id):
-            raise ProtocolError(
-                f"Error adding item: an item with the id {message.id!r} already exists.",
-                code="item_create_duplicate_item_id",
-                param="item.id",
-            )
-        return self._history.create(message, after=after)
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """All items, each as far as it has been said."""
-        writing = self._responder.message
-        return tuple(
-            writing if writing and message.id == writing.id else message
-            for message in self._conversation.messages
-        )
-
-    def retrieve_item(self, item_id: str) -> list[Effect]:
-        """Show an item, be it one that is still being said. Raises ProtocolError."""
-        return self._history.retrieve(item_id, self._responder.message)
-
     def delete_item(self, item_id: str) -> list[Effect]:
         """Take an item out; a reply that is just saying it ends with it. Raises ProtocolError."""
         writing = self._responder.message
-        is_said_now = writing is not None and writing.id == item_id
+        is_said_now = writing is not None and writing.id == item_id in self._conversation
         cancelled = self._cancel() if is_said_now else []
-        return [*cancelled, *self._history.delete(item_id)]
-
-    def truncate_item(self, event: ItemTruncate) -> list[Effect]:
-        """See `History.truncate`."""
-        return self._history.truncate(event.item_id, event.content_index, event.audio_end_ms)
+        deleted = self.history.delete(item_id)
+        return [*cancelled, *self._transcripts.forget(item_id), *deleted]
 
     def answer(self, asked: ResponseParams, given: Sequence[Message] | None) -> list[Effect]:
         """Start a reply, as asked, to what is `given` or else to all that was said.
@@ -236,6 +202,11 @@ class Dialogue:
 
     # What the model says.
 
+    @property
+    def has_time(self) -> bool:
+        """Whether nobody waits for a reply's first token."""
+        return not self._turns.replying or self._responder.has_begun
+
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
         """The next event of a reply; what a cancelled one still says is ignored."""
         if reply_id != self._responder.id:
@@ -260,12 +231,8 @@ class Dialogue:
 
     # Decisions into effects.
 
-    def _something_was_said(self) -> None:
-        if self._quiet_since_ms is not None:
-            self._quiet_since_ms = self._now_ms()
-
     def _cancel(self) -> list[Effect]:
-        self._quiet_since_ms = self._now_ms()
+        self._quiet.replied()
         return self._act(self._turns.cancelled(), reason="client_cancelled")
 
     def _follow_rules(self) -> None:
@@ -276,9 +243,10 @@ class Dialogue:
 
     def _commit_turn(self, last: Utterance | None) -> list[Effect]:
         """The turn, with `last` as its newest part, becomes a message of the conversation."""
-        message = self._turn.message(last)
-        self._turn.start_over()
-        return self._history.commit(message)
+        message = self._turn.take(last)
+        how = self._settings.audio.input.transcription
+        wanted = self._transcripts.want(message, how) if how else []
+        return [*self.history.commit(message), *wanted]
 
     def _act(
         self,
@@ -324,12 +292,7 @@ class Dialogue:
                 case TurnAction.INTERRUPT:
                     effects += [*self._responder.interrupt(reason), *self._make_room()]
                 case TurnAction.ANNOUNCE:
-                    started = self._send(
-                        "input_audio_buffer.speech_started",
-                        audio_start_ms=_ms(self._turn.start_sample),
-                        item_id=self._turn.id,
-                    )
-                    effects.append(started)
+                    effects.append(self._send(self._turn.started()))
                 case _:
                     assert_never(action)
         return effects
@@ -338,7 +301,7 @@ class Dialogue:
         """What follows where the reply has come to its end."""
         if self._responder.id is not None:
             return []
-        self._quiet_since_ms = self._now_ms()
+        self._quiet.replied()
         owed, self._owed = self._owed, None
         return [*self._make_room(), *self._act(self._turns.finished(), end=owed)]
 
@@ -360,9 +323,6 @@ class Dialogue:
     @property
     def _options_ahead(self) -> ReplyOptions:
         return options_of(self._settings, ahead=True)
-
-    def _send(self, type_: str, **fields: Any) -> Send:
-        return self._send_event({"type": type_, **fields})
 
 
 def _ms(samples: int) -> int:

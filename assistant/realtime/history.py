@@ -10,6 +10,8 @@ from assistant.conversation import Conversation, FunctionCall, FunctionOutput, M
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import Effect
 from assistant.realtime.items import item_from_message, text_of
+from assistant.realtime.open_turn import OpenTurn
+from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 
 logger = logging.getLogger(__name__)
@@ -22,19 +24,43 @@ class History:
     """
 
     def __init__(
-        self, conversation: Conversation, *, session_id: str, send: Callable[[Event], Effect]
+        self,
+        conversation: Conversation,
+        turn: OpenTurn,
+        responder: Responder,
+        *,
+        session_id: str,
+        send: Callable[[Event], Effect],
     ) -> None:
+        """`turn` and `responder`: what is yet to become items."""
         self._conversation = conversation
+        self._turn = turn
+        self._responder = responder
         self._session_id = session_id
         self._send = send
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All items, each as far as it has been said."""
+        writing = self._responder.message
+        return tuple(
+            writing if writing and message.id == writing.id else message
+            for message in self._conversation.messages
+        )
 
     def create(self, message: Message, *, after: str | None) -> list[Effect]:
         """A client's item, behind the one with the id `after`, "root" for first, None for last.
 
-        No item may have its id. What the model once said in a reply of that id, as far as it
-        begins with the same words, keeps its tokens. Raises ProtocolError where there is none to
-        be behind, and for the output of a call that is unknown.
+        What the model once said in a reply of the same id, as far as it begins with the same words,
+        keeps its tokens. Raises ProtocolError where the id is taken, where there is none to be
+        behind, and for the output of a call that is unknown.
         """
+        if message.id in self._conversation or self._turn.owns(message.id):
+            raise ProtocolError(
+                f"Error adding item: an item with the id {message.id!r} already exists.",
+                code="item_create_duplicate_item_id",
+                param="item.id",
+            )
         match message.parts:
             case (FunctionOutput(call_id=call_id),) if not self._called(call_id):
                 raise ProtocolError(
@@ -70,12 +96,13 @@ class History:
         }
         return [self._send(committed), *self._announced(message, previous_id)]
 
-    def retrieve(self, item_id: str, writing: Message | None) -> list[Effect]:
-        """Show an item as it stands; `writing` is the one that a reply is at.
+    def retrieve(self, item_id: str) -> list[Effect]:
+        """Show an item as it stands, be it one that is still being said.
 
         Raises ProtocolError where there is none.
         """
         item = item_from_message(self._item(item_id, "retrieve"))
+        writing = self._responder.message
         if writing is not None and writing.id == item_id:
             item = item_from_message(writing, status="in_progress")
         return [self._send({"type": "conversation.item.retrieved", "item": item})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, assert_never
 
 import numpy as np
@@ -92,7 +93,8 @@ def message_from_item(
                 parts.append(TextPart(content.text))
             case InputAudio():
                 at = f"{param}.content.{index}.audio"
-                parts.append(_audio_part(decode_sound(content.audio, format, param=at), at))
+                part = _audio_part(decode_sound(content.audio, format, param=at), at)
+                parts.append(replace(part, transcript=content.transcript))
     return Message(id, item.role, tuple(parts))
 
 
@@ -177,7 +179,7 @@ def _content(message: Message) -> list[dict[str, Any]]:
         text = text_of(message)
         return [{"type": "output_text", "text": text}] if text else []
     return [
-        {"type": "input_audio", "transcript": None}
+        {"type": "input_audio", "transcript": part.transcript}
         if isinstance(part, AudioPart)
         else {"type": "input_text", "text": "".join(written_in(part))}
         for part in message.parts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from assistant.conversation import AudioPart, Message
+from audio_io.pcm import SAMPLES_PER_MS
 from audio_io.segmenter import Utterance
 
 
@@ -45,6 +47,41 @@ class OpenTurn:
         parts = [*self._parts, *([AudioPart.of(last.samples)] if last else [])]
         return Message(self.id, "user", tuple(parts))
 
+    def take(self, last: Utterance | None) -> Message:
+        """The turn, with `last` as its newest part; what comes next belongs to another."""
+        message = self.message(last)
+        self.start_over()
+        return message
+
     def start_over(self) -> None:
-        """The turn is a message now, or forgotten: what comes next belongs to another."""
+        """The turn is forgotten: what comes next belongs to another."""
         self._id, self._parts, self.last = None, [], None
+
+    # What clients are told of it.
+
+    def started(self) -> dict[str, Any]:
+        """It has begun."""
+        return {
+            "type": "input_audio_buffer.speech_started",
+            "audio_start_ms": self.start_sample // SAMPLES_PER_MS,
+            "item_id": self.id,
+        }
+
+    def stopped(self, end_sample: int) -> dict[str, Any]:
+        """It is over, and its audio ends there."""
+        return {
+            "type": "input_audio_buffer.speech_stopped",
+            "audio_end_ms": end_sample // SAMPLES_PER_MS,
+            "item_id": self.id,
+        }
+
+    def timed_out(self, silence: Utterance | None) -> dict[str, Any]:
+        """It has not begun, for too long: all that was heard is `silence`; None: nothing was."""
+        start = silence.start_sample if silence else self.start_sample
+        end = silence.end_sample if silence else start
+        return {
+            "type": "input_audio_buffer.timeout_triggered",
+            "audio_start_ms": start // SAMPLES_PER_MS,
+            "audio_end_ms": end // SAMPLES_PER_MS,
+            "item_id": self.id,
+        }

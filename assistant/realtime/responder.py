@@ -60,6 +60,11 @@ class Responder:
         """The item that is being written, as far as it has been shown."""
         return self._reply.response.message if self._reply else None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it has been shown."""
+        return self._reply is not None and self._reply.response.has_begun
+
     def made_for(self, prompt: Prompt, options: ReplyOptions) -> bool:
         """Whether the reply under way is the one that would be started for these."""
         reply = self._reply

@@ -79,6 +79,11 @@ class Response:
         return self.usage is not None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything of it has been shown."""
+        return self._open is not None or bool(self._output)
+
+    @property
     def message(self) -> Message | None:
         """The item that is being written, as far as it has been shown."""
         return self._open.message if self._open else None

@@ -44,6 +44,7 @@ from assistant.realtime.items import decode_sound, message_from_item, messages_f
 from assistant.realtime.prompting import Model, options_of
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
+from assistant.realtime.transcripts import Transcripts
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnRules
 from audio_io.endpointer import TurnDetection
 from audio_io.segmenter import AudioDropped, SpeechEvent, Utterance
@@ -95,15 +96,18 @@ class RealtimeSession:
         self._settings = settings
         self._defaults = defaults or settings
         self._detection = detection
+        conversation = Conversation(
+            max_messages=limits.max_messages,
+            max_audio_s=limits.max_audio_s,
+            max_text_chars=limits.max_text_chars,
+        )
+        self._transcripts = Transcripts(conversation, new_id=new_id, send=self._stamped)
         self._dialogue = Dialogue(
-            Conversation(
-                max_messages=limits.max_messages,
-                max_audio_s=limits.max_audio_s,
-                max_text_chars=limits.max_text_chars,
-            ),
+            conversation,
             settings,
             TurnRules(speculate=speculate),
             model=self._model,
+            transcripts=self._transcripts,
             session_id=self.id,
             send=self._stamped,
             new_id=new_id,
@@ -117,7 +121,7 @@ class RealtimeSession:
     @property
     def messages(self) -> tuple[Message, ...]:
         """What has been said so far."""
-        return self._dialogue.messages
+        return self._dialogue.history.messages
 
     @property
     def hearing(self) -> TurnDetection | None:
@@ -140,7 +144,7 @@ class RealtimeSession:
     def receive(self, event: ClientEvent) -> list[Effect]:
         """An event from the client. Its errors are answered, not raised."""
         try:
-            return self._receive(event)
+            return self._then_transcribed(self._receive(event))
         except ProtocolError as error:
             return self.refused(error, event.event_id)
 
@@ -167,7 +171,7 @@ class RealtimeSession:
                 code="input_audio_buffer_full",
             )
             return self.refused(full)
-        return self._dialogue.heard(event)
+        return self._then_transcribed(self._dialogue.heard(event))
 
     def flushed(
         self, utterance: Utterance | None, event_id: str | None, *, idle: bool = False
@@ -182,13 +186,15 @@ class RealtimeSession:
                 code="input_audio_buffer_commit_empty",
             )
             return [*self._dialogue.taken(), *self.refused(empty, event_id)]
-        return self._dialogue.committed(utterance)
+        return self._then_transcribed(self._dialogue.committed(utterance))
 
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
         """The next event of a reply; what a cancelled one still says is ignored."""
         if reply_id in self._beside:
             return self._beside.generated(reply_id, event)
-        return self._dialogue.generated(reply_id, event)
+        if reply_id in self._transcripts:
+            return self._then_transcribed(self._transcripts.generated(event))
+        return self._then_transcribed(self._dialogue.generated(reply_id, event))
 
     def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
         """The model has no room for the reply's prompt, which takes so many tokens.
@@ -201,7 +207,9 @@ class RealtimeSession:
         """The model couldn't make the reply."""
         if reply_id in self._beside:
             return self._beside.failed(reply_id, reason)
-        return self._dialogue.failed(reply_id, reason)
+        if reply_id in self._transcripts:
+            return self._then_transcribed(self._transcripts.failed(reason))
+        return self._then_transcribed(self._dialogue.failed(reply_id, reason))
 
     def time(self, now_ms: int) -> list[Effect]:
         """The clock has reached `next_deadline_ms`."""
@@ -217,6 +225,10 @@ class RealtimeSession:
         idle_ms = self._dialogue.idle_deadline_ms
         is_idle = idle_ms is not None and idle_ms <= now_ms
         return [FlushHearing(event_id=None, idle=True)] if is_idle else []
+
+    def _then_transcribed(self, effects: list[Effect]) -> list[Effect]:
+        """What was to be done, and the next transcription where there is time for it now."""
+        return [*effects, *(self._transcripts.go_on() if self._dialogue.has_time else [])]
 
     # Client events.
 
@@ -234,11 +246,13 @@ class RealtimeSession:
             case ItemCreate():
                 return self._create_item(event)
             case ItemRetrieve():
-                return self._dialogue.retrieve_item(event.item_id)
+                return self._dialogue.history.retrieve(event.item_id)
             case ItemDelete():
                 return self._dialogue.delete_item(event.item_id)
             case ItemTruncate():
-                return self._dialogue.truncate_item(event)
+                return self._dialogue.history.truncate(
+                    event.item_id, event.content_index, event.audio_end_ms
+                )
             case ResponseCreate():
                 return self._create_response(event.response)
             case ResponseCancel():
@@ -259,17 +273,19 @@ class RealtimeSession:
     def _create_item(self, event: ItemCreate) -> list[Effect]:
         format = self._settings.audio.input.format
         message = message_from_item(event.item, new_id=self._new_id, format=format, param="item")
-        return self._dialogue.create_item(message, after=event.previous_item_id)
+        return self._dialogue.history.create(message, after=event.previous_item_id)
 
     def _create_response(self, asked: ResponseParams) -> list[Effect]:
         given = None
         if asked.input is not None:
-            said, format = self._dialogue.messages, self._settings.audio.input.format
+            said, format = self._dialogue.history.messages, self._settings.audio.input.format
             given = messages_from_input(asked.input, said, new_id=self._new_id, format=format)
         if asked.conversation != "none":
             return self._dialogue.answer(asked, given)
         settings = self._settings.for_response(asked)
-        prompt = self._model.prompt(settings, self._dialogue.messages if given is None else given)
+        prompt = self._model.prompt(
+            settings, self._dialogue.history.messages if given is None else given
+        )
         return self._beside.start(prompt, options_of(settings), asked.metadata)
 
     # Server events.

@@ -65,10 +65,23 @@ class SemanticVad(ClientModel):
     interrupt_response: bool = True
 
 
+class Transcription(ClientModel):
+    """What is said is written down, by the model that answers it, whichever is asked for."""
+
+    language: str | None = None
+    """ISO 639-1; None: whatever is spoken."""
+    prompt: str | None = None
+    """What may help to understand it."""
+    model: Inert = None
+    delay: Inert = None
+    keywords: Inert = None
+    languages: Inert = None
+
+
 class InputAudioSettings(ClientModel):
     format: AudioFormat = PcmFormat()
     noise_reduction: Off = None
-    transcription: Off = None
+    transcription: Transcription | None = None
     turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = (
         ServerVad()
     )

@@ -29,6 +29,7 @@ from assistant.engines.embedded.requests import (
     understand,
 )
 from assistant.engines.embedded.sound import Sound
+from assistant.errors import EngineError
 
 INTRODUCTION = (
     "I'm the built-in stand-in, not a language model; "
@@ -64,6 +65,10 @@ def pieces(text: str) -> list[Piece]:
 
 async def answer(prompt: Prompt, ears: Ears, now: datetime) -> AsyncGenerator[Piece, None]:
     """The reply to `prompt`. Consume it under `aclosing`. Raises EngineError."""
+    if prompt.task == "transcription":
+        for piece in pieces(await _transcript(prompt, ears)):
+            yield piece
+        return
     if not any(message.role == "assistant" for message in prompt.messages):
         for piece in [*pieces(INTRODUCTION), Piece("\n\n")]:
             yield piece
@@ -92,6 +97,15 @@ async def answer(prompt: Prompt, ears: Ears, now: datetime) -> AsyncGenerator[Pi
 def user_turns(prompt: Prompt) -> list[Message]:
     """What the user said, oldest first."""
     return [message for message in prompt.messages if message.role == "user"]
+
+
+async def _transcript(prompt: Prompt, ears: Ears) -> str:
+    """What is said in it: a request's words, which are certain, or else what they may be."""
+    if not ears.know_words:
+        raise EngineError(WORDLESS)
+    audios = [audio for turn in user_turns(prompt) for audio in audios_in(turn)]
+    words = [(await ears.hear(audio)).request or await ears.transcript([audio]) for audio in audios]
+    return " ".join(filter(None, words))
 
 
 async def _request(turn: Message, ears: Ears) -> Request | None:

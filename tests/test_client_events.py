@@ -28,6 +28,8 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         (b"{", "invalid_json", None),
         (b"\xff", "invalid_json", None),
         ("[]", "invalid_json", None),
+        ('{"type":' * 101 + "1" + "}" * 101, "invalid_json", None),
+        ('{"type":' * 100 + "1" + "}" * 100, "invalid_value", "type"),
         ({"event_id": "e"}, "missing_required_parameter", "type"),
         ({"type": "session.create"}, "invalid_value", "type"),
         ({"type": 5}, "invalid_value", "type"),

@@ -8,7 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from assistant.engines.engine import Started, Text
+from assistant.engines.engine import Finished, Started, Text, ToolCall
+from assistant.realtime.beside import MAX_AT_ONCE
 from assistant.realtime.effects import (
     CancelReply,
     CommitReply,
@@ -26,8 +27,42 @@ from audio_io.segmenter import (
     SpeechStarted,
     SpeechStopped,
 )
-from tests.protocol import valid
 from tests.test_realtime_session import FINISHED, REPORT, Client, pcm, utterance
+from tests.watch import Watch
+
+VAD = {"type": "server_vad"}
+DETECTION = st.sampled_from(
+    [
+        None,
+        VAD,
+        {"type": "semantic_vad"},
+        {**VAD, "interrupt_response": False},
+        {**VAD, "create_response": False},
+        {**VAD, "idle_timeout_ms": 1000},
+    ]
+)
+TOOLS = [{"type": "function", "name": "get_weather"}]
+IDS = ["a", "b", "item_1", "item_2", "item_3", "item_4", "x"]
+"""Of the client's own items, of those that the session makes first, and of none."""
+TEXT = {
+    "user": [{"type": "input_text", "text": "Hello"}],
+    "system": [{"type": "input_text", "text": "Be brief."}],
+    "assistant": [{"type": "output_text", "text": " 0 1"}],
+}
+
+
+def item(kind: str, id: str | None) -> dict[str, Any]:
+    match kind:
+        case "call":
+            call = {"type": "function_call", "name": "get_weather", "arguments": "{}"}
+            return {**call, "call_id": "mine", "id": id}
+        case "output":
+            return {"type": "function_call_output", "call_id": "mine", "output": "sun", "id": id}
+        case "sound":
+            content = [{"type": "input_audio", "audio": pcm()}, *TEXT["user"]]
+            return {"type": "message", "role": "user", "content": content, "id": id}
+        case _:
+            return {"type": "message", "role": kind, "content": TEXT[kind], "id": id}
 
 
 class Realtime(RuleBasedStateMachine):
@@ -35,8 +70,9 @@ class Realtime(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = Client()
+        self.client = Client(takes_tools=True)
         self.session = self.client.session
+        self.watch = Watch()
         self.position = 0
         self.hearing = "silent"
         self.detecting = True
@@ -45,13 +81,10 @@ class Realtime(RuleBasedStateMachine):
         self.confirmed = False
         self.held: set[str] = set()  # responses of which nothing may be shown now
         self.turns_taken = 0
+        self.started: dict[str, StartReply] = {}
         self.said: dict[str, str] = {}  # by each reply
         self.replies: dict[str, str] = {}  # asked | begun | over
         self.cancelled: set[str] = set()
-        self.open_responses: dict[str, dict[str, Any]] = {}
-        self.done_responses: set[str] = set()
-        self.items: dict[str, str] = {}  # added | done
-        self.event_ids: set[str] = set()
 
     # What the effects do, and what the events say.
 
@@ -59,14 +92,16 @@ class Realtime(RuleBasedStateMachine):
         for effect in effects:
             match effect:
                 case Send():
-                    self.sees(valid(effect.event))
+                    self.sees(effect.event)
                 case StartReply():
-                    running = [
-                        id
-                        for id, state in self.replies.items()
-                        if state != "over" and id not in self.cancelled
-                    ]
-                    assert running == [], "a reply was started beside another"
+                    going_on = [id for id in self.running() if id not in self.cancelled]
+                    beside = [id for id in going_on if self.started[id].side]
+                    if effect.side:
+                        # Transcriptions go one at a time, and are not counted among them.
+                        assert len(beside) <= MAX_AT_ONCE
+                    else:
+                        assert going_on == beside, "a reply was started beside another"
+                    self.started[effect.reply_id] = effect
                     self.replies[effect.reply_id] = "asked"
                     self.said[effect.reply_id] = ""
                 case CancelReply():
@@ -81,14 +116,14 @@ class Realtime(RuleBasedStateMachine):
                     self.falls_silent()
                     self.position += 20_000
                     found = utterance(self.position) if self.position % 3 else None
-                    self.carry_out(self.session.flushed(found, effect.event_id))
+                    flushed = self.session.flushed(found, effect.event_id, idle=effect.idle)
+                    self.carry_out(flushed)
 
     def falls_silent(self) -> None:
         self.hearing, self.held = "silent", set()
 
     def sees(self, event: dict[str, Any]) -> None:
-        assert event["event_id"] not in self.event_ids
-        self.event_ids.add(event["event_id"])
+        self.watch.sees(event)
         match event["type"]:
             case "session.updated":
                 if vad := event["session"]["audio"]["input"]["turn_detection"]:
@@ -100,43 +135,24 @@ class Realtime(RuleBasedStateMachine):
                 assert self.announced
             case "input_audio_buffer.committed":
                 self.turns_taken += 1
-            case "response.created":
-                id = event["response"]["id"]
-                assert id not in self.open_responses and id not in self.done_responses
-                assert not self.open_responses, "two responses at a time"
-                self.open_responses[id] = {"text": ""}
-            case "response.output_item.added":
-                self.open_responses[event["response_id"]]["item"] = event["item"]["id"]
             case "response.output_text.delta":
-                response = self.open_responses[event["response_id"]]
-                assert response["item"] == event["item_id"]
-                assert event["response_id"] not in self.held
-                response["text"] += event["delta"]
-                assert self.said[event["response_id"]].startswith(response["text"])
-            case "response.output_text.done":
-                assert event["text"] == self.open_responses[event["response_id"]]["text"]
-            case "response.done":
-                response = self.open_responses.pop(event["response"]["id"])
-                self.done_responses.add(event["response"]["id"])
-                if event["response"]["status"] == "completed":
-                    assert response["text"] == self.said[event["response"]["id"]]
-                assert len(event["response"]["output"]) == ("item" in response)
-                if "item" in response:
-                    assert self.items[response["item"]] == "done"
-            case "conversation.item.added":
-                assert event["item"]["id"] not in self.items
-                assert event["previous_item_id"] is None or event["previous_item_id"] in self.items
-                self.items[event["item"]["id"]] = "added"
-            case "conversation.item.done":
-                assert self.items[event["item"]["id"]] == "added"
-                self.items[event["item"]["id"]] = "done"
+                id = event["response_id"]
+                assert id not in self.held
+                assert self.said[id].startswith(self.watch.responses[id].text)
+            case "response.done" if event["response"]["status"] == "completed":
+                texts = [
+                    content["text"]
+                    for item in event["response"]["output"]
+                    for content in item.get("content", [])
+                ]
+                assert "".join(texts) == self.said[event["response"]["id"]]
 
     # The person.
 
     @precondition(lambda self: self.detecting and self.hearing == "silent")
     @rule()
     def starts_to_speak(self) -> None:
-        in_doubt = bool(self.open_responses) and self.interrupts
+        in_doubt = bool(self.watch.main) and self.interrupts
         self.hearing, self.announced, self.confirmed = "speaking", False, False
         self.position += 20_000
         self.carry_out(self.session.heard(SpeechStarted(self.position)))
@@ -146,7 +162,7 @@ class Realtime(RuleBasedStateMachine):
     def waits(self) -> None:
         """While a sound in doubt goes on, nothing is shown."""
         if not self.announced:
-            self.held = set(self.open_responses)
+            self.held = set(self.watch.main)
 
     @precondition(lambda self: self.hearing == "speaking" and not self.confirmed)
     @rule()
@@ -186,13 +202,22 @@ class Realtime(RuleBasedStateMachine):
         self.carry_out(self.session.heard(stopped))
         assert self.turns_taken == taken
 
+    @rule(ms=st.sampled_from([100, 1000]))
+    def time_passes(self, ms: int) -> None:
+        self.client.now_ms += ms
+        self.carry_out(self.session.time(self.client.now_ms))
+        deadline_ms = self.session.next_deadline_ms
+        assert deadline_ms is not None and deadline_ms > self.client.now_ms
+
     # The model.
 
     def running(self) -> list[str]:
         return [id for id, state in self.replies.items() if state != "over"]
 
     @precondition(lambda self: self.running())
-    @rule(data=st.data(), what=st.sampled_from(["text", "text", "finish", "fail"]))
+    @rule(
+        data=st.data(), what=st.sampled_from(["text", "text", "call", "finish", "is cut", "fail"])
+    )
     def model_goes_on(self, data: st.DataObject, what: str) -> None:
         id = data.draw(st.sampled_from(self.running()))
         if self.replies[id] == "asked":
@@ -200,17 +225,25 @@ class Realtime(RuleBasedStateMachine):
             self.carry_out(self.session.generated(id, Started(REPORT)))
         match what:
             case "text":
-                word = f" {len(self.said[id])}"
+                word = f" {len(self.said[id]) // 2}"
                 self.said[id] += word
                 self.carry_out(self.session.generated(id, Text(word, (1,))))
-            case "finish":
+            case "call":
+                call = ToolCall("call", "get_weather", "{}", (2,))
+                self.carry_out(self.session.generated(id, call))
+            case "finish" | "is cut":
                 self.replies[id] = "over"
-                self.carry_out(self.session.generated(id, FINISHED))
+                reason = "stop" if what == "finish" else "length"
+                end = Finished(reason, FINISHED.usage, FINISHED.timings)
+                self.carry_out(self.session.generated(id, end))
             case "fail":
                 self.replies[id] = "over"
                 self.carry_out(self.session.failed(id, "out of memory"))
 
     # The client.
+
+    def sends(self, type_: str, **fields: Any) -> None:
+        self.carry_out(self.client.send(type_, **fields))
 
     @rule(
         update=st.fixed_dictionaries(
@@ -218,75 +251,90 @@ class Realtime(RuleBasedStateMachine):
             optional={
                 "instructions": st.sampled_from(["", "Be brief."]),
                 "max_output_tokens": st.sampled_from([5, "inf"]),
-                "audio": st.sampled_from(
-                    [
-                        {"input": {"turn_detection": None}},
-                        {"input": {"turn_detection": {"type": "server_vad"}}},
-                        {"input": {"turn_detection": {"type": "semantic_vad"}}},
-                        {
-                            "input": {
-                                "turn_detection": {
-                                    "type": "server_vad",
-                                    "interrupt_response": False,
-                                }
-                            }
-                        },
-                        {
-                            "input": {
-                                "turn_detection": {"type": "server_vad", "create_response": False}
-                            }
-                        },
-                    ]
+                "tools": st.sampled_from([[], TOOLS]),
+                "truncation": st.sampled_from(["auto", "disabled", "nonsense"]),
+                "audio": st.builds(
+                    lambda detection, transcription: {
+                        "input": {"turn_detection": detection, "transcription": transcription}
+                    },
+                    DETECTION,
+                    st.sampled_from([None, {"language": "en"}]),
                 ),
             },
         )
     )
     def updates(self, update: dict[str, Any]) -> None:
-        self.carry_out(self.client.send("session.update", session=update))
+        self.sends("session.update", session=update)
 
-    @rule(
-        event=st.sampled_from(
-            [
-                {"type_": "input_audio_buffer.append", "audio": pcm(20)},
-                {"type_": "input_audio_buffer.append", "audio": "!"},
-                {"type_": "input_audio_buffer.commit"},
-                {"type_": "response.create"},
-                {"type_": "response.create", "response": {"instructions": "Sing."}},
-                {"type_": "response.cancel"},
-                {"type_": "response.cancel", "response_id": "resp_1"},
-            ]
-        )
-    )
-    def sends(self, event: dict[str, Any]) -> None:
-        self.carry_out(self.client.send(**event))
+    @rule(audio=st.sampled_from([pcm(20), "!"]))
+    def appends(self, audio: str) -> None:
+        self.sends("input_audio_buffer.append", audio=audio)
+
+    @rule()
+    def commits(self) -> None:
+        self.sends("input_audio_buffer.commit")
 
     @rule()
     def clears(self) -> None:
         self.falls_silent()
-        self.carry_out(self.client.send("input_audio_buffer.clear"))
+        self.sends("input_audio_buffer.clear")
 
     @rule(
-        id=st.sampled_from([None, "a", "b"]),
-        after=st.sampled_from([None, "root", "a", "x"]),
+        response=st.fixed_dictionaries(
+            {},
+            optional={
+                "instructions": st.just("Sing."),
+                "conversation": st.sampled_from(["auto", "none"]),
+                "tools": st.just(TOOLS),
+                "tool_choice": st.sampled_from(["auto", "none"]),
+                "input": st.lists(
+                    st.one_of(
+                        st.sampled_from(IDS).map(lambda id: {"type": "item_reference", "id": id}),
+                        st.builds(item, st.sampled_from(["user", "sound"]), st.just("a")),
+                    ),
+                    max_size=2,
+                ),
+            },
+        )
     )
-    def types(self, id: str | None, after: str | None) -> None:
-        content = [{"type": "input_text", "text": "Hello"}]
-        item = {"type": "message", "role": "user", "content": content, "id": id}
-        effects = self.client.send("conversation.item.create", item=item, previous_item_id=after)
-        self.carry_out(effects)
+    def asks(self, response: dict[str, Any]) -> None:
+        self.sends("response.create", response=response)
+
+    @rule(id=st.sampled_from([None, "resp_1", "resp_2", "resp_3", "resp_4"]))
+    def cancels(self, id: str | None) -> None:
+        self.sends("response.cancel", response_id=id)
+
+    @rule(
+        kind=st.sampled_from(["user", "system", "assistant", "sound", "call", "output"]),
+        id=st.sampled_from([None, "a", "b"]),
+        after=st.sampled_from([None, "root", *IDS]),
+        again=st.booleans(),
+    )
+    def creates(self, kind: str, id: str | None, after: str | None, again: bool) -> None:
+        if again and self.watch.items:
+            # What LiveKit does to cut a reply: it takes it out, and puts in what was heard.
+            id = next(reversed(self.watch.items))
+            self.sends("conversation.item.delete", item_id=id)
+        event = {"item": item(kind, id), "previous_item_id": after}
+        self.sends("conversation.item.create", **event)
+
+    @rule(id=st.sampled_from(IDS), to=st.sampled_from(["retrieve", "delete", "truncate"]))
+    def looks_at(self, id: str, to: str) -> None:
+        cut = {"content_index": 0, "audio_end_ms": 0} if to == "truncate" else {}
+        self.sends(f"conversation.item.{to}", item_id=id, **cut)
 
     # What always holds.
 
     @invariant()
     def the_conversation_is_what_was_announced(self) -> None:
-        assert {message.id for message in self.session.messages} == set(self.items)
+        assert {message.id for message in self.session.messages} == set(self.watch.items)
 
     @invariant()
     def a_response_is_open_only_while_its_reply_goes_on_or_is_held(self) -> None:
-        for id in self.open_responses:
+        for id in self.watch.responses:
             assert self.replies[id] != "over" or id in self.held
             assert id not in self.cancelled
 
 
 TestRealtime = Realtime.TestCase
-TestRealtime.settings = hypothesis_settings(max_examples=150, stateful_step_count=40)
+TestRealtime.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)

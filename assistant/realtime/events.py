@@ -114,6 +114,10 @@ _CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(
 )
 
 
+MAX_DEPTH = 100
+"""Levels of objects and lists in a message: schemas of tools have a dozen, orjson writes 254."""
+
+
 def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
     """The event that `message` holds.
 
@@ -132,6 +136,10 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
         raise ProtocolError(f"The message is not JSON: {error}.", code="invalid_json") from error
     if not isinstance(data, dict):
         raise ProtocolError("The message is not a JSON object.", code="invalid_json")
+    if _is_deeper(data, MAX_DEPTH):
+        raise ProtocolError(
+            f"The message is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
+        )
     event_id = data.get("event_id")
     event_id = event_id if isinstance(event_id, str) else None
     if "type" not in data:
@@ -154,3 +162,13 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
         return _CLIENT_EVENT.validate_python(data)
     except ValidationError as error:
         raise protocol_error(error, data, event_id=event_id) from error
+
+
+def _is_deeper(data: Any, levels: int) -> bool:
+    level = [data]
+    for _ in range(levels):
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""How many conversations one core carries, and what each costs."""

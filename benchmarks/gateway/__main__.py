@@ -1,0 +1,206 @@
+"""How many conversations one core carries: the server on one core, its clients on the others.
+
+    python -m benchmarks.gateway [--seconds 8]
+
+Clients of the websocket (24 kHz, chunks of 20 ms, then of 100 ms) and callers over WebRTC speak
+human speech in real time; half of them speak at any time, speech detection runs, and each turn is
+answered by 50 tokens at 25 a second, from an engine that costs nothing. Their number grows until
+the server falls behind: until its event loop is more than 20 ms late in the 99th percentile, or an
+event's answer takes longer than that does. The stages are samples of what the main thread does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.gateway.calls import CallLoad
+from benchmarks.gateway.served import Report
+from benchmarks.gateway.stages import NAMES
+from benchmarks.gateway.streams import WebsocketLoad
+from benchmarks.machine import machine
+
+MAX_LAG_MS = 20.0
+MAX_ANSWER_MS = 100.0
+SETTLE_S = 2.0
+STREAMS = {20: (50, 100, 150, 200, 250), 100: (100, 200, 300, 400, 500)}
+"""By the length of a chunk in ms."""
+CALLS = (10, 25, 50, 75)
+
+
+class Speaker(Protocol):
+    tokens: int
+
+    async def answer_s(self) -> float: ...
+
+
+class Load(Protocol):
+    @property
+    def clients(self) -> list[Any]: ...
+    @property
+    def latest_ms(self) -> float: ...
+    async def connect(self, count: int) -> None: ...
+    async def speak(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """So many clients, for a while."""
+
+    clients: int
+    report: Report
+    idle_rss_mib: float
+    """Of the server, before any of them spoke."""
+    answer_p99_ms: float
+    tokens_per_s: float
+    late_ms: float
+    """How late the clients were at most."""
+
+    @property
+    def kept_up(self) -> bool:
+        return self.report.lag_p99_ms <= MAX_LAG_MS and self.answer_p99_ms <= MAX_ANSWER_MS
+
+    def ms_per_client_second(self, seconds: float) -> float:
+        return seconds * 1000 / self.clients / self.report.wall_s
+
+
+Ask = Callable[[], Awaitable[Report]]
+
+
+@asynccontextmanager
+async def served(core: int) -> AsyncIterator[tuple[str, Ask]]:
+    """A server on that core: its address, and how to ask for its report."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.gateway.served", str(core)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None and stdout is not None
+
+    async def ask() -> Report:
+        stdin.write(b"\n")
+        return Report(**json.loads(await stdout.readline()))
+
+    try:
+        yield (await stdout.readline()).decode().strip(), ask
+    finally:
+        stdin.close()
+        await process.wait()
+
+
+async def measure(load: Load, ask: Ask, count: int, seconds: float) -> Step:
+    """Let so many clients speak for so long."""
+    await load.connect(count)
+    idle = await ask()
+    speaking = asyncio.create_task(load.speak())
+    await asyncio.sleep(SETTLE_S)
+    tokens = -sum(client.tokens for client in load.clients)
+    await ask()
+    await asyncio.sleep(seconds)
+    report = await ask()
+    tokens += sum(client.tokens for client in load.clients)
+    answers_s = await asyncio.gather(*(client.answer_s() for client in load.clients))
+    late_ms = load.latest_ms
+    speaking.cancel()
+    return Step(
+        count,
+        report,
+        idle.rss_mib,
+        float(np.percentile(answers_s, 99)) * 1000,
+        tokens / report.wall_s,
+        late_ms,
+    )
+
+
+async def ramp(
+    core: int, make: Callable[[str], Load], counts: tuple[int, ...], seconds: float
+) -> tuple[float, list[Step]]:
+    """Ever more clients, each time with a new server, until it falls behind.
+
+    Returns its memory before there were any, in MiB, and the steps.
+    """
+    steps: list[Step] = []
+    empty_mib = 0.0
+    for count in counts:
+        async with served(core) as (address, ask):
+            empty_mib = (await ask()).rss_mib
+            load = make(address)
+            steps.append(await measure(load, ask, count, seconds))
+            await load.close()
+        print(_line(steps[-1]), flush=True)
+        if not steps[-1].kept_up:
+            break
+    return empty_mib, steps
+
+
+def _line(step: Step) -> str:
+    report = step.report
+    verdict = "kept up" if step.kept_up else "fell behind"
+    if step.late_ms > MAX_LAG_MS:
+        verdict += f" (clients up to {step.late_ms:.0f} ms late)"
+    return (
+        f"  {step.clients:5d}   {report.cpu_s / report.wall_s:5.0%}"
+        f"   {step.ms_per_client_second(report.cpu_s):6.2f} ms"
+        f"   {report.lag_p50_ms:5.1f} {report.lag_p99_ms:6.1f} ms   {step.answer_p99_ms:6.1f} ms"
+        f"   {step.tokens_per_s:6.0f}   {verdict}"
+    )
+
+
+def _details(empty_mib: float, steps: list[Step]) -> str:
+    """Stages and memory, of the most clients that were kept up with."""
+    best = max((s for s in steps if s.kept_up), key=lambda s: s.clients, default=steps[0])
+    report = best.report
+    other_threads_s = report.cpu_s - report.main_thread_s
+    stages = [(name, report.stages.get(name, 0) * report.main_thread_s) for name in NAMES]
+    lines = [f"  of it, ms per client-second, with {best.clients}:"]
+    lines += [
+        f"    {name:<18} {best.ms_per_client_second(seconds):6.2f}"
+        for name, seconds in [*stages, ("other threads", other_threads_s)]
+        if seconds
+    ]
+    idle = (best.idle_rss_mib - empty_mib) / best.clients
+    active = (report.rss_mib - empty_mib) / best.clients
+    lines.append(f"  memory per client: idle {idle:.1f} MiB, active {active:.1f} MiB")
+    return "\n".join(lines)
+
+
+HEADER = "  clients  core  per client-s   lag p50    p99   answer p99   tokens/s"
+
+
+async def run(seconds: float) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, set(cores[1:]) or set(cores))
+    print(f"gateway: {machine()}; server on one core, clients on {max(len(cores) - 1, 1)}")
+
+    def streams(chunk_ms: int) -> Callable[[str], Load]:
+        return lambda address: WebsocketLoad(address, chunk_ms)
+
+    kinds: list[tuple[str, Callable[[str], Load], tuple[int, ...]]] = [
+        *((f"websocket, {ms} ms chunks", streams(ms), counts) for ms, counts in STREAMS.items()),
+        ("WebRTC calls", CallLoad, CALLS),
+    ]
+    for name, make, counts in kinds:
+        print(f"{name}\n{HEADER}")
+        empty_mib, steps = await ramp(cores[0], make, counts, seconds)
+        print(_details(empty_mib, steps))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=8.0)
+    asyncio.run(run(parser.parse_args().seconds))
+
+
+if __name__ == "__main__":
+    main()

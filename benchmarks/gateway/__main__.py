@@ -113,6 +113,7 @@ async def measure(load: Load, ask: Ask, count: int, seconds: float) -> Step:
     answers_s = await asyncio.gather(*(client.answer_s() for client in load.clients))
     late_ms = load.latest_ms
     speaking.cancel()
+    await asyncio.wait([speaking])
     return Step(
         count,
         report,
@@ -162,7 +163,7 @@ def _details(empty_mib: float, steps: list[Step]) -> str:
     best = max((s for s in steps if s.kept_up), key=lambda s: s.clients, default=steps[0])
     report = best.report
     other_threads_s = report.cpu_s - report.main_thread_s
-    stages = [(name, report.stages.get(name, 0) * report.main_thread_s) for name in NAMES]
+    stages = [(name, report.stages.get(name, 0.0)) for name in NAMES]
     lines = [f"  of it, ms per client-second, with {best.clients}:"]
     lines += [
         f"    {name:<18} {best.ms_per_client_second(seconds):6.2f}"

@@ -38,7 +38,7 @@ class Report:
     """How late the event loop was for whoever waited for a time."""
     rss_mib: float
     stages: dict[str, float]
-    """Shares of the main thread's CPU time."""
+    """s of the main thread's CPU time."""
 
 
 class Meter:
@@ -60,8 +60,6 @@ class Meter:
     def report(self) -> Report:
         now = _clocks()
         wall_s, cpu_s, main_thread_s = (b - a for a, b in zip(self._since, now, strict=True))
-        samples = self._sampler.samples
-        total = max(samples.total(), 1)
         p50, p99 = np.percentile(self._lags_ms or [0.0], [50, 99])
         report = Report(
             wall_s,
@@ -70,10 +68,10 @@ class Meter:
             float(p50),
             float(p99),
             _rss_mib(),
-            {stage: count / total for stage, count in samples.items()},
+            dict(self._sampler.seconds),
         )
         self._lags_ms.clear()
-        samples.clear()
+        self._sampler.seconds.clear()
         self._since = now
         return report
 
@@ -92,7 +90,7 @@ async def serve() -> None:
     server = make_server(Config.load(overrides=overrides), Talker())
     ended = asyncio.Event()
     with listen("127.0.0.1", 0) as listener:
-        print("127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+        print(f"127.0.0.1:{listener.getsockname()[1]}", flush=True)
         meter = Meter()
 
         def answer() -> None:

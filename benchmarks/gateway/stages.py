@@ -1,9 +1,10 @@
-"""Where a program's CPU time goes, by stage: samples of what runs, taken every ms of CPU time."""
+"""Where the main thread's CPU time goes, by stage: samples of what runs, every ms of CPU time."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections import Counter
 from types import CodeType, FrameType
 
@@ -54,36 +55,39 @@ _STAGES = {
     ],
     "session": [("assistant/", None)],
     "tokens' clock": [("benchmarks/gateway/talker.py", None)],
-    "this meter": [("benchmarks/gateway/served.py", None)],
+    "this meter": [("benchmarks/gateway/served.py", "run")],
 }
 NAMES = [*_STAGES, OTHER]
 
 
 class StageSampler:
-    """Counts samples of the main thread while it is started."""
+    """Adds the time since the sample before to the stage that runs. Other threads' time makes
+    samples too, but adds next to nothing."""
 
     def __init__(self) -> None:
-        self.samples: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter()
+        self._last_s = 0.0
         self._known: dict[CodeType, str | None] = {}
 
     def start(self) -> None:
+        """To be called in the main thread, whose samples these are."""
+        self._last_s = time.thread_time()
         signal.signal(signal.SIGPROF, self._sample)
         signal.siginterrupt(signal.SIGPROF, False)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
 
-    def stop(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-
     def _sample(self, _: int, frame: FrameType | None) -> None:
+        now_s = time.thread_time()
+        passed_s, self._last_s = now_s - self._last_s, now_s
         while frame is not None:
             code = frame.f_code
             if code not in self._known:
                 self._known[code] = _stage(code)
             if stage := self._known[code]:
-                self.samples[stage] += 1
+                self.seconds[stage] += passed_s
                 return
             frame = frame.f_back
-        self.samples[OTHER] += 1
+        self.seconds[OTHER] += passed_s
 
 
 def _stage(code: CodeType) -> str | None:

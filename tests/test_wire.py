@@ -20,12 +20,16 @@ class Wire(WebSocketWire):
 
     stuck_s = 10.0
     latest: Wire
-    most_waiting = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        Wire.latest, self.most_waiting, self.stopped = self, 0, asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        Wire.latest = self
         super().data_received(data)
         self.most_waiting = max(self.most_waiting, self.queue.qsize())
+        if not self.transport.is_reading():
+            self.stopped.set()
 
 
 async def test_reading_stops_while_messages_wait_and_goes_on_when_they_are_taken() -> None:
@@ -38,8 +42,7 @@ async def test_reading_stops_while_messages_wait_and_goes_on_when_they_are_taken
     ) -> None:
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
-        while Wire.latest.transport.is_reading():
-            await asyncio.sleep(0)
+        await Wire.latest.stopped.wait()
         while len(taken) < len(MESSAGES):
             taken.append((await receive())["bytes"])
 

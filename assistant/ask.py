@@ -19,10 +19,8 @@ from assistant.engines.engine import (
 )
 from assistant.errors import EngineError
 from assistant.view import printable
-from audio_io.errors import AudioFormatError
 from audio_io.parts import in_parts
-from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS
-from audio_io.segmenter import MIN_UTTERANCE_MS
+from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.sources import Recording, SourceLimits, read_source
 
 
@@ -76,7 +74,7 @@ async def ask(
 
     Raises AudioFormatError, EngineError.
     """
-    recordings = [await asyncio.to_thread(_heard, source, limits) for source in sources]
+    recordings = [await asyncio.to_thread(read_source, source, limits) for source in sources]
     try:
         await engine.start()
         session = await engine.open_session()
@@ -129,16 +127,6 @@ async def answer(
         raise EngineError("The reply broke off.")
     finally:
         await reply.cancel()
-
-
-def _heard(source: str, limits: SourceLimits) -> Recording:
-    recording = read_source(source, limits)
-    if len(recording.samples) < MIN_UTTERANCE_MS * SAMPLES_PER_MS:
-        raise AudioFormatError(
-            f"{recording.name} holds {len(recording.samples) / SAMPLES_PER_MS:.0f} ms of sound; "
-            f"models take {MIN_UTTERANCE_MS} ms or more."
-        )
-    return recording
 
 
 def _parts(recordings: Sequence[Recording], max_audio_s: float) -> Iterator[Part]:

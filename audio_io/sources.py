@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 from audio_io.downloads import download, is_any, is_public
 from audio_io.errors import AudioFormatError
 from audio_io.files import MAX_BYTES, read_audio
-from audio_io.pcm import Int16Array
+from audio_io.pcm import SAMPLES_PER_MS, Int16Array
+from audio_io.segmenter import MIN_UTTERANCE_MS
 
 STDIN = "-"
 _URL = re.compile(r"(https?|file)(?=://)|data:", re.IGNORECASE)
@@ -66,7 +67,7 @@ def read_source(source: str, limits: SourceLimits) -> Recording:
         return read_url(source, limits)
     samples = read_audio(path, max_s=limits.max_s, max_bytes=limits.max_bytes)
     # A name may hold bytes that are no text.
-    return Recording(path.name.encode(errors="replace").decode(), samples)
+    return _long_enough(Recording(path.name.encode(errors="replace").decode(), samples))
 
 
 def read_url(url: str, limits: SourceLimits) -> Recording:
@@ -103,7 +104,17 @@ def read_base64(text: str, limits: SourceLimits) -> Recording:
 
 def _recording(name: str, data: bytes, limits: SourceLimits) -> Recording:
     samples = read_audio(data, name=name, max_s=limits.max_s, max_bytes=limits.max_bytes)
-    return Recording(name, samples)
+    return _long_enough(Recording(name, samples))
+
+
+def _long_enough(recording: Recording) -> Recording:
+    length_ms = len(recording.samples) / SAMPLES_PER_MS
+    if length_ms < MIN_UTTERANCE_MS:
+        raise AudioFormatError(
+            f"{recording.name} holds {length_ms:.0f} ms of sound; models take {MIN_UTTERANCE_MS} "
+            "ms or more."
+        )
+    return recording
 
 
 def _path(url: str) -> Path:

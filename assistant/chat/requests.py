@@ -1,0 +1,229 @@
+"""What clients ask for by chat completions, checked. Pure.
+
+What doesn't change the answer's meaning, such as `temperature`, is taken and left unread: the
+server's own settings hold. What would, and isn't supported, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
+from assistant.errors import ProtocolError
+from assistant.realtime.events import protocol_error
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Audio as the client sent it. Equal when the digests are equal."""
+
+    digest: str
+    data: str = field(compare=False, repr=False)
+    """A file in base64, or its URL (http, https or data)."""
+    is_url: bool = field(compare=False)
+
+    @classmethod
+    def of(cls, data: str, *, is_url: bool) -> Sound:
+        digest = hashlib.blake2b(data.encode(errors="replace"), digest_size=16).hexdigest()
+        return cls(digest, data, is_url)
+
+
+Item = str | Sound | FunctionCall | FunctionOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message as the client sent it; conversations are known again by these."""
+
+    role: Role
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request that can be answered."""
+
+    said: tuple[Said, ...]
+    tools: tuple[Tool, ...]
+    tool_choice: ToolChoice
+    max_output_tokens: int | None
+    streamed: bool
+    usage_streamed: bool
+    """Whether the stream ends with an event that holds the usage."""
+
+
+class _Text(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class _InputAudio(BaseModel):
+    data: str
+
+
+class _InputAudioPart(BaseModel):
+    type: Literal["input_audio"]
+    input_audio: _InputAudio
+
+
+class _AudioUrl(BaseModel):
+    url: str
+
+
+class _AudioUrlPart(BaseModel):
+    type: Literal["audio_url"]
+    audio_url: _AudioUrl
+
+
+_TextContent = str | list[_Text]
+_Part = Annotated[_Text | _InputAudioPart | _AudioUrlPart, Field(discriminator="type")]
+
+
+class _System(BaseModel):
+    role: Literal["system", "developer"]
+    content: _TextContent
+
+
+class _User(BaseModel):
+    role: Literal["user"]
+    content: str | list[_Part]
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str
+
+
+class _ToolCall(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: _Function
+
+
+class _Assistant(BaseModel):
+    role: Literal["assistant"]
+    content: _TextContent | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _ToolOutput(BaseModel):
+    role: Literal["tool"]
+    tool_call_id: str
+    content: _TextContent
+
+
+_Message = Annotated[_System | _User | _Assistant | _ToolOutput, Field(discriminator="role")]
+
+
+class _FunctionDefinition(BaseModel):
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class _ToolDefinition(BaseModel):
+    type: Literal["function"]
+    function: _FunctionDefinition
+
+
+class _NamedFunction(BaseModel):
+    name: str
+
+
+class _NamedTool(BaseModel):
+    type: Literal["function"]
+    function: _NamedFunction
+
+
+class _ResponseFormat(BaseModel):
+    type: Literal["text"]
+
+
+class _StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+Tokens = Annotated[int | None, Field(ge=1)]
+
+
+class _Body(BaseModel):
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: Tokens = None
+    max_completion_tokens: Tokens = None
+    tools: list[_ToolDefinition] | None = None
+    tool_choice: Literal["auto", "none", "required"] | _NamedTool | None = None
+    modalities: list[Literal["text"]] | None = None
+    n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    stop: Annotated[list[str], Field(max_length=0)] | None = None
+    response_format: _ResponseFormat | None = None
+
+
+def parse_request(body: Any) -> ChatRequest:
+    """The request in a body of JSON. Raises ProtocolError that names what is wrong."""
+    try:
+        asked = _Body.model_validate(body)
+    except ValidationError as error:
+        raise protocol_error(error, body) from error
+    tools = tuple(
+        Tool(tool.function.name, tool.function.description, tool.function.parameters)
+        for tool in asked.tools or ()
+    )
+    choice: ToolChoice = "auto"
+    match asked.tool_choice:
+        case _NamedTool(function=function):
+            choice = OneTool(function.name)
+            if function.name not in {tool.name for tool in tools}:
+                raise ProtocolError(
+                    f"There is no function {function.name!r} to call.", param="tool_choice"
+                )
+        case "auto" | "none" | "required" as choice:
+            pass
+    return ChatRequest(
+        tuple(said for message in asked.messages for said in _said(message)),
+        tools,
+        choice,
+        asked.max_completion_tokens or asked.max_tokens,
+        bool(asked.stream),
+        asked.stream_options is not None and asked.stream_options.include_usage,
+    )
+
+
+def _said(message: _Message) -> Iterator[Said]:
+    match message:
+        case _System(content=content):
+            yield Said("system", (_text(content),))
+        case _User(content=str() as content):
+            yield Said("user", (content,))
+        case _User(content=list() as parts):
+            yield Said("user", tuple(map(_item, parts)))
+        case _Assistant(content=content, tool_calls=calls):
+            if content:
+                yield Said("assistant", (_text(content),))
+            for call in calls or ():
+                name, arguments = call.function.name, call.function.arguments
+                yield Said("assistant", (FunctionCall(call.id, name, arguments),))
+        case _ToolOutput(tool_call_id=call_id, content=content):
+            yield Said("tool", (FunctionOutput(call_id, _text(content)),))
+
+
+def _item(part: _Part) -> Item:
+    match part:
+        case _Text(text=text):
+            return text
+        case _InputAudioPart(input_audio=audio):
+            # DashScope's clients put a data: URL here.
+            return Sound.of(audio.data, is_url=audio.data[:5].lower() == "data:")
+        case _AudioUrlPart(audio_url=audio):
+            return Sound.of(audio.url, is_url=True)
+
+
+def _text(content: _TextContent) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)

@@ -96,6 +96,13 @@ class FilesConfig(_Section):
         return SourceLimits(**self.model_dump())
 
 
+class ChatConfig(_Section):
+    """Conversations that come whole with each request."""
+
+    max_conversations: Annotated[int, Field(ge=1, le=100_000)] = 16
+    max_request_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 64 * 2**20
+
+
 class TurnsConfig(_Section):
     """When a turn begins and ends, and what its pauses are used for."""
 
@@ -136,6 +143,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     webrtc: WebRtcConfig = WebRtcConfig()
     files: FilesConfig = FilesConfig()
+    chat: ChatConfig = ChatConfig()
     turns: TurnsConfig = TurnsConfig()
     model: ModelConfig = ModelConfig()
 

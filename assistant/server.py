@@ -25,6 +25,7 @@ from assistant.access import (
     session_wishes,
 )
 from assistant.bodies import BadRequestError, read_json, read_offer
+from assistant.chat.routes import mount_chat
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import EngineError, ProtocolError, RefusedError, TooManyRequestsError
@@ -96,6 +97,8 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    mount_chat(app, config, engine)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket, call_id: str | None = None) -> None:

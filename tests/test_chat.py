@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from assistant.config import Config
 from assistant.conversation import AudioPart, FunctionCall, FunctionOutput, TextPart, Tool
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import Engine, EngineInfo, ToolCall
+from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError, PromptTooLongError
 from audio_io.pcm import Int16Array
 from tests.answering_engine import AnsweringModel
@@ -126,6 +129,47 @@ async def test_a_conversation_sent_again_is_known_by_its_content(sound: Any) -> 
         # What was said last is said otherwise: all before it is still known.
         before = await ask(client, *said[:-2], user("Never mind."))
         assert 0 < before.usage.prompt_tokens_details.cached_tokens < known
+
+
+async def test_a_model_knows_all_of_a_conversation_but_its_last_turn(
+    tiny_qwen2_audio: Path, sound: Any
+) -> None:
+    from tests.dialogue import assistant as answered
+    from tests.dialogue import prompt as conversation
+    from tests.dialogue import user as asked
+    from tests.model_card import ModelCard
+
+    card = ModelCard(tiny_qwen2_audio)
+    engine = TransformersEngine(str(tiny_qwen2_audio), TransformersSettings(device="cpu"))
+    sent: list[Message] = []
+    said = []
+    known = 0
+    async with client_of(engine) as client:
+        for speech in (prompt("hello-world"), prompt("digits/7"), prompt("hello-world")):
+            sent.append(user(sound(speech), "What is it?"))
+            said.append(asked(speech, "What is it?"))
+            reply = await ask(client, *sent, max_tokens=24)
+            text = reply.choices[0].message.content
+            assert text == card.reply(conversation(*said), 24)
+            # Of what came before, all but the last token is held.
+            assert reply.usage.prompt_tokens_details.cached_tokens >= known
+            known = reply.usage.total_tokens - 1
+            sent.append(assistant(text))
+            said.append(answered(text))
+
+
+async def test_transformers_chat() -> None:
+    command = Path(sys.executable).with_name("transformers")
+    async with serving(engine=describing()) as address:
+        chat = await asyncio.create_subprocess_exec(
+            *(command, "chat", "embedded", f"http://{address}/v1"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await chat.communicate(b"hello\nwhat is two plus three\n!exit\n")
+    assert chat.returncode == 0
+    assert b"What can I do for you?" in output
+    assert b"2 plus 3 is 5." in output
 
 
 async def test_conversations_are_told_apart(sound: Any) -> None:

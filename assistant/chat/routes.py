@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `GET /v1/models`."""
+"""`POST /v1/chat/completions`, `GET /v1/models`, and what `transformers chat` needs besides."""
 
 from __future__ import annotations
 
@@ -55,6 +55,12 @@ def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
             "max_model_len": engine.info.context_tokens,
         }
         return JSONResponse({"object": "list", "data": [model]})
+
+    @app.post("/load_model")
+    async def load_model() -> Response:
+        # `transformers chat` asks for its model first, and reads how far that is.
+        ready = {"status": "ready", "model": engine.info.model, "cached": True}
+        return Response(b"data: " + orjson.dumps(ready) + b"\n\n", media_type="text/event-stream")
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:

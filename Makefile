@@ -2,6 +2,7 @@
 # make install  install alone, for the command .venv/bin/assistant
 #               with MODEL=Qwen/Qwen2-Audio-7B-Instruct, both with what that model needs
 # make test     install, run the tests
+# make clients  install the stock clients of examples/, each by itself, for their tests
 # make lint     format check, lint, types
 # make bench    print every figure that the README states
 
@@ -9,8 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CLIENTS := openai_agents
 
-.PHONY: run install test lint bench clean
+.PHONY: run install test clients lint bench clean
 
 run: install
 	$(BIN)/assistant serve --config config.yaml $(if $(MODEL),--model '$(MODEL)') $(ARGS)
@@ -19,6 +21,8 @@ install: $(VENV)/.installed-$(if $(MODEL),gpu,words)
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest $(ARGS)
+
+clients: examples/node/node_modules/.installed $(CLIENTS:%=examples/%/.venv/.installed)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -40,5 +44,15 @@ $(VENV)/.installed-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
+examples/%/.venv/.installed: examples/%/requirements.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+# Node.js comes in a wheel: the same one everywhere.
+examples/node/node_modules/.installed: examples/node/package-lock.json examples/node/.venv/.installed
+	cd examples/node && PATH="$$PWD/.venv/bin:$$PATH" npm ci --silent
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) examples/node/node_modules examples/*/.venv

@@ -1,0 +1,84 @@
+"""Converse with the server through Pipecat's OpenAI Realtime service.
+
+    python client.py ws://127.0.0.1:8000/v1/realtime
+
+Each line of input is typed or, where it names a .wav file (16-bit mono at 24 kHz), spoken; what
+happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. In a pipeline of yours, a
+transport takes the place of the wav files, and text-to-speech that of `Printer`.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import wave
+
+from pipecat.frames.frames import ErrorFrame, Frame, InputAudioRawFrame, LLMTextFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.openai.realtime import events
+from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
+from pipecat.workers.runner import WorkerRunner
+
+
+async def main(url: str) -> None:
+    llm = OpenAIRealtimeLLMService(
+        base_url=url,
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),
+        settings=OpenAIRealtimeLLMService.Settings(
+            session_properties=events.SessionProperties(output_modalities=["text"])
+        ),
+    )
+    context = LLMContext()
+    user, assistant = LLMContextAggregatorPair(context)
+    worker = PipelineWorker(Pipeline([user, llm, Printer(), assistant]))
+
+    @assistant.event_handler("on_assistant_turn_stopped")
+    async def on_reply(_, message) -> None:
+        show(reply=message.content, complete=not message.interrupted)
+
+    @worker.event_handler("on_pipeline_started")
+    async def on_start(*_) -> None:
+        asyncio.create_task(converse())
+
+    async def converse() -> None:
+        while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            if line.endswith(".wav"):
+                with wave.open(line) as file:
+                    sound = file.readframes(file.getnframes())
+                await worker.queue_frame(InputAudioRawFrame(sound, 24_000, num_channels=1))
+            else:
+                context.add_message({"role": "user", "content": line})
+                content = [events.ItemContent(type="input_text", text=line)]
+                item = events.ConversationItem(type="message", role="user", content=content)
+                await llm.send_client_event(events.ConversationItemCreateEvent(item=item))
+                await llm.send_client_event(events.ResponseCreateEvent())
+        show(history=[[message["role"], message["content"]] for message in context.messages])
+        await worker.stop_when_done()
+
+    runner = WorkerRunner()
+    await runner.add_workers(worker)
+    await runner.run()
+
+
+class Printer(FrameProcessor):
+    """Prints the reply as it comes."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        match frame:
+            case LLMTextFrame():
+                show(text=frame.text)
+            case ErrorFrame():
+                show(error=frame.error)
+        await self.push_frame(frame, direction)
+
+
+def show(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+asyncio.run(main(sys.argv[1]))

@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-CLIENTS := openai_agents
+CLIENTS := openai_agents pipecat livekit
 
 .PHONY: run install test clients lint bench clean
 

@@ -24,10 +24,7 @@ const text = ({ content }) => content.map((part) => part.text ?? "(speech)").joi
 session.on("transport_event", ({ type, delta }) => {
   if (type === "response.output_text.delta") print({ text: delta });
 });
-session.on("agent_end", () => {
-  const reply = session.history.at(-1);
-  print({ reply: text(reply), complete: reply.status === "completed" });
-});
+session.on("agent_end", () => print({ reply: text(session.history.at(-1)) }));
 session.on("error", ({ error }) => print({ error: String(error.error?.message ?? error) }));
 
 await session.connect({ url, apiKey: process.env.OPENAI_API_KEY ?? "none" });

@@ -26,8 +26,8 @@ const text = ({ content }) => content.map((part) => part.text ?? "(speech)").joi
 const history = [];
 
 realtime.on("response.output_text.delta", ({ delta }) => print({ text: delta }));
-realtime.on("response.done", ({ response: { output, status } }) =>
-  print({ reply: output.map(text).join(" "), complete: status === "completed" }),
+realtime.on("response.done", ({ response }) =>
+  print({ reply: response.output.map(text).join(" ") }),
 );
 realtime.on("conversation.item.done", ({ item }) => history.push([item.role, text(item)]));
 realtime.on("error", ({ message }) => print({ error: message }));

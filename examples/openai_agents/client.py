@@ -43,7 +43,7 @@ async def listen(session: RealtimeSession) -> None:
                 case "raw_model_event" if event.data.type == "output_text_delta":
                     show(text=event.data.delta)
                 case "agent_end":
-                    show(reply=text(history[-1]), complete=history[-1].status == "completed")
+                    show(reply=text(history[-1]))
                 case "error":
                     show(error=str(event.error))
     finally:

@@ -23,6 +23,9 @@ from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.workers.runner import WorkerRunner
 
+RATE_HZ = 24_000
+FRAME_SAMPLES = RATE_HZ // 50
+
 
 async def main(url: str) -> None:
     llm = OpenAIRealtimeLLMService(
@@ -38,18 +41,26 @@ async def main(url: str) -> None:
 
     @assistant.event_handler("on_assistant_turn_stopped")
     async def on_reply(_, message) -> None:
-        show(reply=message.content, complete=not message.interrupted)
+        show(reply=message.content)
+
+    started = asyncio.Event()
 
     @worker.event_handler("on_pipeline_started")
     async def on_start(*_) -> None:
-        asyncio.create_task(converse())
+        started.set()
+
+    async def say(path: str) -> None:
+        """In real time, as a transport would."""
+        with wave.open(path) as file:
+            while sound := file.readframes(FRAME_SAMPLES):
+                await worker.queue_frame(InputAudioRawFrame(sound, RATE_HZ, num_channels=1))
+                await asyncio.sleep(FRAME_SAMPLES / RATE_HZ)
 
     async def converse() -> None:
+        await started.wait()
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             if line.endswith(".wav"):
-                with wave.open(line) as file:
-                    sound = file.readframes(file.getnframes())
-                await worker.queue_frame(InputAudioRawFrame(sound, 24_000, num_channels=1))
+                await say(line)
             else:
                 context.add_message({"role": "user", "content": line})
                 content = [events.ItemContent(type="input_text", text=line)]
@@ -61,7 +72,7 @@ async def main(url: str) -> None:
 
     runner = WorkerRunner()
     await runner.add_workers(worker)
-    await runner.run()
+    await asyncio.gather(runner.run(), converse())
 
 
 class Printer(FrameProcessor):

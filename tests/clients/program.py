@@ -15,6 +15,8 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MAX_LINE_BYTES = 2**20
+TIMEOUT_S = 60
+"""Of which most goes into loading the largest of the packages, on a busy machine."""
 
 
 class Program:
@@ -36,10 +38,6 @@ class Program:
         while key not in (line := await self._line()):
             pass
         return line[key]
-
-    async def reply(self) -> tuple[str, bool]:
-        """Read on to the end of the next reply: its text, and whether it was finished."""
-        return await self.reads("reply"), self.printed[-1]["complete"]
 
     async def ended(self) -> None:
         """Close its input, and read on to the end; it must come by itself and in order."""
@@ -71,8 +69,13 @@ async def program(*command: str | Path, env: Mapping[str, str]) -> AsyncIterator
         env=os.environ | env,
         limit=MAX_LINE_BYTES,
     )
+    running = Program(process)
     try:
-        yield Program(process)
+        async with asyncio.timeout(TIMEOUT_S):
+            yield running
+    except BaseException as error:
+        error.add_note(f"The program had printed {running.printed}")
+        raise
     finally:
         if process.returncode is None:
             process.kill()

@@ -2,23 +2,68 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from assistant.config import Config
-from assistant.conversation import AudioPart, Message
 from assistant.tls import Certificate, self_signed
 from tests.answering_engine import AnsweringModel
-from tests.clients.program import Program, program
+from tests.clients.program import program
+from tests.clients.scenario import CONFIG, CONVERSATION, KEY, SCRIPTS, converse, said
 from tests.server import serving
 from tests.speech import at_rate, join, prompt, silence, write_wav
 
 pytestmark = pytest.mark.slow
 
-KEY = "open-sesame"
-CONFIG = Config.load(overrides={"server": {"api_key": KEY}})
+NODE = "node/.venv/bin/node"
+# Where a client keeps a history of its own, that knows of speech only by its transcript.
+WORDS = [entry for entry in CONVERSATION if entry[1] != "(speech)"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One of the examples."""
+
+    name: str
+    command: tuple[str, ...]
+    """What runs it, below `examples`."""
+    url: str
+    """How it is told where the server is."""
+    options: tuple[str, ...] = ()
+    history: tuple[list[str], ...] = tuple(CONVERSATION)
+    """What it has of the conversation in the end."""
+    instructions: tuple[list[str], ...] = ()
+    """What it tells the model beforehand."""
+
+
+CLIENTS = [
+    Client("openai", (sys.executable, "openai/client.py"), "ws://{}/v1"),
+    Client("openai-call", (sys.executable, "openai/call.py"), "http://{}/v1"),
+    Client("openai-npm", (NODE, "node/openai.mjs"), "https://{}/v1"),
+    Client("openai-npm-browser", (NODE, "node/openai.mjs"), "https://{}/v1", ("browser",)),
+    Client(
+        "openai-agents",
+        ("openai_agents/.venv/bin/python", "openai_agents/client.py"),
+        "ws://{}/v1/realtime",
+    ),
+    Client("openai-agents-npm", (NODE, "node/agents.mjs"), "ws://{}/v1/realtime"),
+    Client(
+        "pipecat",
+        ("pipecat/.venv/bin/python", "pipecat/client.py"),
+        "ws://{}/v1/realtime",
+        history=tuple(WORDS),
+    ),
+    Client(
+        "livekit",
+        ("livekit/.venv/bin/python", "livekit/client.py"),
+        "http://{}/v1",
+        history=tuple(WORDS),
+        instructions=(["system", "You are a helpful assistant."],),
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,89 +73,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def hello(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A person says "hello world", and is silent for longer than turns need to end."""
-    sound = join(silence(300), prompt("hello-world"), silence(1500))
-    return write_wav(tmp_path_factory.mktemp("speech") / "hello.wav", at_rate(sound, 24_000), 24_000)
+    """A person says "hello world"."""
+    sound = at_rate(join(silence(300), prompt("hello-world"), silence(300)), 24_000)
+    return write_wav(tmp_path_factory.mktemp("speech") / "hello.wav", sound, 24_000)
 
 
-def said(messages: tuple[Message, ...]) -> list[list[str]]:
-    """Who said what, as the model was told it."""
-    return [
-        [
-            message.role,
-            " ".join(
-                "(speech)" if isinstance(part, AudioPart) else part.text for part in message.parts
-            ),
-        ]
-        for message in messages
-    ]
-
-
-SCRIPTS = ["I ", "heard ", "you."], ["Five."], ["One,", " two,", ...], ["You interrupted."]
-CONVERSATION = [
-    ["user", "(speech)"],
-    ["assistant", "I heard you."],
-    ["user", "two plus three"],
-    ["assistant", "Five."],
-    ["user", "count to twenty"],
-    ["assistant", "One, two,"],
-    ["user", "(speech)"],
-    ["assistant", "You interrupted."],
-]
-
-
-async def converse(client: Program, hello: Path) -> None:
-    """Speak, type, ask for something long and interrupt it by speech."""
-    client.told(hello)
-    assert await client.reply() == ("I heard you.", True)
-    client.told("two plus three")
-    assert await client.reply() == ("Five.", True)
-    client.told("count to twenty")
-    assert await client.reads("text") == "One,"
-    assert await client.reads("text") == " two,"
-    client.told(hello)
-    assert await client.reply() == ("One, two,", False)
-    assert await client.reply() == ("You interrupted.", True)
-    await client.ended()
-
-
-@pytest.mark.parametrize("kind", ["node", "browser"])
-async def test_openai_npm(kind: str, certificate: Certificate, hello: Path) -> None:
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+async def test_spoken_typed_and_interrupted(
+    client: Client, certificate: Certificate, hello: Path
+) -> None:
     model = AnsweringModel(*SCRIPTS)
-    command = ("node/.venv/bin/node", "node/openai.mjs")
+    tls = certificate if client.url.startswith("https") else None
     env = {"OPENAI_API_KEY": KEY, "NODE_EXTRA_CA_CERTS": str(certificate.certificate)}
-    async with (
-        serving(CONFIG, model, certificate) as address,
-        program(*command, f"https://{address}/v1", kind, env=env) as client,
-    ):
-        await converse(client, hello)
-    assert client.printed[-1] == {"history": CONVERSATION}
-    assert said(model.replies[-1].prompt.messages) == CONVERSATION[:-1]
-
-
-async def test_openai_agents_python(hello: Path) -> None:
-    model = AnsweringModel(*SCRIPTS)
-    command = ("openai_agents/.venv/bin/python", "openai_agents/client.py")
-    async with (
-        serving(CONFIG, model) as address,
-        program(
-            *command, f"ws://{address}/v1/realtime", env={"OPENAI_API_KEY": KEY}
-        ) as client,
-    ):
-        await converse(client, hello)
-    assert client.printed[-1] == {"history": CONVERSATION}
-    assert said(model.replies[-1].prompt.messages) == CONVERSATION[:-1]
-
-
-async def test_openai_agents_npm(hello: Path) -> None:
-    model = AnsweringModel(*SCRIPTS)
-    command = ("node/.venv/bin/node", "node/agents.mjs")
-    async with (
-        serving(CONFIG, model) as address,
-        program(
-            *command, f"ws://{address}/v1/realtime", env={"OPENAI_API_KEY": KEY}
-        ) as client,
-    ):
-        await converse(client, hello)
-    assert client.printed[-1] == {"history": CONVERSATION}
-    assert said(model.replies[-1].prompt.messages) == CONVERSATION[:-1]
+    async with serving(CONFIG, model, tls) as address:
+        command = (*client.command, client.url.format(address), *client.options)
+        async with program(*command, env=env) as running:
+            await converse(running, hello)
+    assert [line for line in running.printed if "error" in line] == []
+    assert running.printed[-1] == {"history": [*client.history]}
+    told = said(model.replies[-1].prompt.messages)
+    assert told == [*client.instructions, *CONVERSATION[:-1]]

@@ -1,0 +1,77 @@
+"""A page on another origin, with nothing but RTCPeerConnection, calls the server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from assistant.config import Config
+from tests.answering_engine import AnsweringModel
+from tests.browser import open_page
+from tests.clients.program import EXAMPLES
+from tests.clients.scenario import CONVERSATION, KEY, SCRIPTS, said
+from tests.server import serving
+from tests.speech import join, prompt, silence, write_wav
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def website(folder: Path) -> Iterator[str]:
+    """The folder's files, served on an origin of their own."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def type_in(page: Page, text: str) -> None:
+    await page.get_by_label("Talk, or type").fill(text)
+    await page.get_by_label("Talk, or type").press("Enter")
+
+
+async def test_the_bare_page(tmp_path: Path) -> None:
+    model = AnsweringModel(*SCRIPTS)
+    # Said over and over: first to be answered, then to interrupt.
+    microphone = write_wav(tmp_path / "voice.wav", join(silence(5000), prompt("hello-world")))
+    with website(EXAMPLES / "browser") as origin:
+        config = Config.load(overrides={"server": {"api_key": KEY, "allowed_origins": [origin]}})
+        async with (
+            serving(config, model) as address,
+            open_page(f"{origin}/index.html", microphone=microphone, repeat=True) as page,
+        ):
+            replies = page.locator(".assistant[data-status]")
+            await page.get_by_label("Server").fill(f"http://{address}")
+            await page.get_by_label("Key").fill(KEY)
+            await page.get_by_role("button", name="Call").click()
+            await expect(replies).to_have_text(["I heard you."], timeout=30_000)
+            await type_in(page, "two plus three")
+            await expect(replies).to_have_count(2)
+            await type_in(page, "count to twenty")
+            await expect(replies).to_have_count(4, timeout=30_000)
+            assert (
+                await page.locator("#conversation li").evaluate_all(
+                    "entries => entries.map((entry) => [entry.className, entry.textContent])"
+                )
+                == CONVERSATION
+            )
+            assert await replies.evaluate_all(
+                "entries => entries.map((entry) => entry.dataset.status)"
+            ) == ["completed", "completed", "incomplete", "completed"]
+    assert said(model.replies[-1].prompt.messages) == CONVERSATION[:-1]

@@ -76,7 +76,8 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
         CORSMiddleware,
         allow_origins=config.server.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type"],
+        # Clients name themselves in headers of their own, as `X-OpenAI-Agents-SDK`.
+        allow_headers=["*"],
         expose_headers=["Location"],
     )
     app.mount("/web", _PageFiles(directory=WEB))

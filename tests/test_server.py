@@ -183,7 +183,7 @@ async def test_pages_of_allowed_origins_may_call_and_others_may_not() -> None:
     config = Config.load(overrides={"server": {"allowed_origins": ["https://good.example"]}})
     asks = {
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type",
+        "Access-Control-Request-Headers": "authorization,content-type,x-openai-agents-sdk",
     }
     async with (
         serving(config, ScriptedModel()) as address,

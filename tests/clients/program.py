@@ -54,14 +54,18 @@ class Program:
         return self.printed[-1]
 
 
+def installed(path: str | Path) -> Path:
+    """What `make clients` puts there, below `examples`; the test is skipped where it is missing."""
+    if not (EXAMPLES / path).exists():
+        pytest.skip(f"examples/{path} is missing; it comes with `make clients`")
+    return EXAMPLES / path
+
+
 @asynccontextmanager
 async def program(*command: str | Path, env: Mapping[str, str]) -> AsyncIterator[Program]:
     """Run a client, whose own messages go to the test's; skipped where it isn't installed."""
-    interpreter = EXAMPLES / command[0]
-    if not interpreter.exists():
-        pytest.skip(f"{interpreter} is missing; it comes with `make clients`")
     process = await asyncio.create_subprocess_exec(
-        interpreter,
+        installed(command[0]),
         *command[1:],
         stdin=PIPE,
         stdout=PIPE,

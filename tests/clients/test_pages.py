@@ -1,4 +1,4 @@
-"""A page on another origin, with nothing but RTCPeerConnection, calls the server."""
+"""Pages on another origin call the server: a bare one, and one with the OpenAI Agents SDK."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from playwright.async_api import Page, expect
 from assistant.config import Config
 from tests.answering_engine import AnsweringModel
 from tests.browser import open_page
-from tests.clients.program import EXAMPLES
+from tests.clients.program import EXAMPLES, installed
 from tests.clients.scenario import CONVERSATION, KEY, SCRIPTS, said
 from tests.server import serving
 from tests.speech import join, prompt, silence, write_wav
@@ -46,32 +46,33 @@ async def type_in(page: Page, text: str) -> None:
     await page.get_by_label("Talk, or type").press("Enter")
 
 
-async def test_the_bare_page(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page_name", ["index.html", "agents.html"])
+async def test_spoken_typed_and_interrupted(page_name: str, tmp_path: Path) -> None:
+    if page_name == "agents.html":
+        installed("node/node_modules")
     model = AnsweringModel(*SCRIPTS)
     # Said over and over: first to be answered, then to interrupt.
     microphone = write_wav(tmp_path / "voice.wav", join(silence(5000), prompt("hello-world")))
-    with website(EXAMPLES / "browser") as origin:
+    with website(EXAMPLES) as origin:
         config = Config.load(overrides={"server": {"api_key": KEY, "allowed_origins": [origin]}})
+        url = f"{origin}/browser/{page_name}"
         async with (
             serving(config, model) as address,
-            open_page(f"{origin}/index.html", microphone=microphone, repeat=True) as page,
+            open_page(url, microphone=microphone, repeat=True) as page,
         ):
-            replies = page.locator(".assistant[data-status]")
+            over = page.locator(".assistant:is([data-status=completed], [data-status=incomplete])")
             await page.get_by_label("Server").fill(f"http://{address}")
             await page.get_by_label("Key").fill(KEY)
             await page.get_by_role("button", name="Call").click()
-            await expect(replies).to_have_text(["I heard you."], timeout=30_000)
+            await expect(over).to_have_text(["I heard you."], timeout=30_000)
             await type_in(page, "two plus three")
-            await expect(replies).to_have_count(2)
+            await expect(over).to_have_count(2)
             await type_in(page, "count to twenty")
-            await expect(replies).to_have_count(4, timeout=30_000)
-            assert (
-                await page.locator("#conversation li").evaluate_all(
-                    "entries => entries.map((entry) => [entry.className, entry.textContent])"
-                )
-                == CONVERSATION
+            await expect(over).to_have_count(4, timeout=30_000)
+            entries = await page.locator("#conversation li").evaluate_all(
+                "entries => entries.map((entry) => [entry.className, entry.textContent])"
             )
-            assert await replies.evaluate_all(
-                "entries => entries.map((entry) => entry.dataset.status)"
-            ) == ["completed", "completed", "incomplete", "completed"]
+            statuses = await over.evaluate_all("them => them.map((one) => one.dataset.status)")
+    assert entries == CONVERSATION
+    assert statuses == ["completed", "completed", "incomplete", "completed"]
     assert said(model.replies[-1].prompt.messages) == CONVERSATION[:-1]

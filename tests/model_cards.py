@@ -6,18 +6,21 @@ library's processor needs packages that nothing else does, the prompt is written
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AudioFlamingo3ForConditionalGeneration,
     AutoFeatureExtractor,
     AutoProcessor,
     AutoTokenizer,
     MusicFlamingoForConditionalGeneration,
+    Phi4MultimodalForCausalLM,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
     VoxtralForConditionalGeneration,
@@ -32,6 +35,7 @@ from tests.tiny_architectures import (
     TEKKEN_SPECIALS,
     build_audio_flamingo,
     build_music_flamingo,
+    build_phi4,
     build_qwen3_omni,
     build_qwen25_omni,
     build_voxtral,
@@ -95,7 +99,7 @@ class _TemplateCard(_Card):
 
     def make_inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
         text = self.tokenizer.apply_chat_template(
-            conversation(prompt), add_generation_prompt=True, tokenize=False
+            self.chat(prompt), add_generation_prompt=True, tokenize=False
         )
         heard = audios(prompt)
         features, lengths = self.features(heard) if heard else ({}, [])
@@ -112,6 +116,10 @@ class _TemplateCard(_Card):
     @property
     def audio_token_id(self) -> int:
         return self.model.config.audio_token_id
+
+    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
+        """What the template takes."""
+        return conversation(prompt)
 
     def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
         """What the model is given of sounds, and how many tokens each of them takes."""
@@ -213,6 +221,68 @@ class MusicFlamingoCard(AudioFlamingoCard):
     model_class = MusicFlamingoForConditionalGeneration
 
 
+class Phi4Card(_TemplateCard):
+    """Sounds are marked in the text, as its card does. Its adapter is added to the weights.
+
+    Each sound is encoded alone: the encoder hears the padding of a batch.
+    """
+
+    model_class = Phi4MultimodalForCausalLM
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        add_adapter(self.model, folder / "speech-lora")
+        encoder = self.model.model.embed_tokens_extend.audio_embed.encoder
+        together = encoder.forward
+
+        def alone(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+            if mask is None:
+                return together(features, None)
+            lengths = mask.sum(-1)
+            encoded = [
+                together(each[None, :length], None)[0]
+                for each, length in zip(features, lengths, strict=True)
+            ]
+            return torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True)
+
+        encoder.forward = alone
+
+    @property
+    def audio_token_id(self) -> int:
+        return self.model.config.audio_config.audio_token_id
+
+    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
+        return marked(prompt, "<|audio|>")
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        features = self.extractor(heard, sampling_rate=16_000, return_tensors="pt")
+        return dict(features), features["audio_embed_sizes"].tolist()
+
+
+def marked(prompt: Prompt, marker: str) -> list[dict[str, Any]]:
+    """Messages of one text each, with a marker for each sound."""
+    return [
+        {
+            "role": message.role,
+            "content": "".join(
+                part.text if isinstance(part, TextPart) else marker for part in message.parts
+            ),
+        }
+        for message in prompt.messages
+    ]
+
+
+def add_adapter(model: Any, folder: Path) -> None:
+    """W + (alpha / r) B A, for each layer of an adapter."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    weights = load_file(folder / "adapter_model.safetensors")
+    parameters = dict(model.named_parameters())
+    for name in [name for name in weights if "lora_A" in name]:
+        layer = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        product = weights[name.replace("lora_A", "lora_B")] @ weights[name]
+        parameters[f"{layer}.weight"].data += config["lora_alpha"] / config["r"] * product
+
+
 def _bytes(message: Message) -> list[int]:
     texts = (part.text for part in message.parts if isinstance(part, TextPart))
     return [TEKKEN_SPECIALS + byte for byte in "".join(texts).encode()]
@@ -221,6 +291,7 @@ def _bytes(message: Message) -> list[int]:
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
     "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
+    "phi4_multimodal": (build_phi4, Phi4Card),
     "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),
     "qwen3_omni_moe": (build_qwen3_omni, Qwen3OmniCard),
     "voxtral": (build_voxtral, VoxtralCard),

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -18,6 +19,9 @@ from transformers import (
     MusicFlamingoConfig,
     MusicFlamingoForConditionalGeneration,
     MusicFlamingoProcessor,
+    Phi4MultimodalConfig,
+    Phi4MultimodalFeatureExtractor,
+    Phi4MultimodalForCausalLM,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerConfig,
@@ -270,6 +274,87 @@ def _build_flamingo(folder: Path, config_class: Any, model_class: Any, processor
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
     processor(extractor, tokenizer, chat_template=FLAMINGO).save_pretrained(folder)
+    return folder
+
+
+PHI = """
+{%- for message in messages %}
+    {{- '<|' + message.role + '|>' + message.content + '<|end|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|assistant|>' }}
+{%- endif %}
+"""
+
+
+def build_phi4(folder: Path) -> Path:
+    """Beside its weights lies the adapter with which it understands speech."""
+    control = ["<|endoftext|>", "<|audio|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer = byte_level_tokenizer(control=control)
+    tokenizer.chat_template = PHI
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    factors = [1.0 + 0.1 * number for number in range(4)]
+    config = Phi4MultimodalConfig(
+        **TEXT,
+        vocab_size=len(tokenizer),
+        original_max_position_embeddings=4096,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "short_factor": factors,
+            "long_factor": [2 * factor for factor in factors],
+        },
+        audio_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_blocks": 1,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 16,
+            "depthwise_separable_out_channel": 16,
+            "nemo_conv_channels": 8,
+            "audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>"),
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "crop_size": 28,
+        },
+        bos_token_id=end,
+        pad_token_id=end,
+        eos_token_id=end,
+    )
+    model = Phi4MultimodalForCausalLM(config)
+    fill(model)
+    model.generation_config = greedy_and_printable(
+        tokenizer, len(tokenizer), ends=["<|end|>", "<|endoftext|>"]
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Phi4MultimodalFeatureExtractor().save_pretrained(folder)
+    build_adapter(folder / "speech-lora", model, ["qkv_proj", "down_proj"])
+    return folder
+
+
+def build_adapter(folder: Path, model: Any, target_modules: list[str]) -> Path:
+    """One as PEFT keeps it, for these layers of the language model."""
+    numbers = np.random.Generator(np.random.PCG64(1))
+    rank, weights = 4, {}
+    for name, module in model.named_modules():
+        if ".layers." in name and name.endswith(tuple(target_modules)):
+            for letter, shape in (
+                ("A", (rank, module.in_features)),
+                ("B", (module.out_features, rank)),
+            ):
+                values = torch.from_numpy(numbers.normal(0, 0.3, shape).astype(np.float32))
+                weights[f"base_model.model.{name}.lora_{letter}.weight"] = values
+    assert weights
+    folder.mkdir(exist_ok=True)
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 6, "target_modules": target_modules}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 

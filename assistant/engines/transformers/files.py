@@ -33,8 +33,8 @@ _TEKKEN = "tekken.json"
 _TOKENIZER = [{"tokenizer_config.json"}, {"tokenizer.json", "vocab.json"}]
 # No `*.bin`, which may hold code, and no code.
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
-# The same weights once more, as their authors' own code takes them.
-_NOT = ["consolidated*"]
+# The same weights once more, as their authors' own code takes them; what serves pictures alone.
+_NOT = ["consolidated*", "vision-lora/*"]
 
 
 def find_config(model: str) -> Path:

@@ -148,8 +148,10 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         ends = {tokenizer.convert_tokens_to_ids(token) for token in architecture.ends}
         generation.eos_token_id = sorted(end_ids(generation) | ends) or None
         for part in architecture.unused:
-            delattr(loaded.base_model, part)
+            owner, _, name = part.rpartition(".")
+            delattr(loaded.base_model.get_submodule(owner), name)
         loaded = loaded.to(device).eval()
+        architecture.finish(loaded, folder)
     except EngineError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

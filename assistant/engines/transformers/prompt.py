@@ -111,7 +111,9 @@ class PromptRenderer:
         known: list[tuple[int, ...]] = []
         chat = [self._chat_message(message, known) for message in prompt.messages]
         text = self._tokenizer.apply_chat_template(
-            self._checkpoint.architecture.chat(chat), add_generation_prompt=True, tokenize=False
+            self._checkpoint.architecture.chat(chat, self._audio_token),
+            add_generation_prompt=True,
+            tokenize=False,
         )
         before, after = self._checkpoint.architecture.around
         if before or after:

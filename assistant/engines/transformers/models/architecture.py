@@ -55,6 +55,9 @@ class Architecture:
         )
         return tokenizer, extractor
 
+    def finish(self, model: Any, folder: Path) -> None:
+        """What remains to be done once the weights are loaded. Raises EngineError."""
+
     def context_tokens(self, config: Any) -> int:
         """Most tokens that a prompt and its reply may take together."""
         tokens: int = config.get_text_config().max_position_embeddings
@@ -66,8 +69,11 @@ class Architecture:
         """What it may be given."""
         return frozenset({"voice_chat", "audio_analysis", "text"})
 
-    def chat(self, messages: Chat) -> Chat:
-        """The messages in the form that the chat template makes the best of."""
+    def chat(self, messages: Chat, audio_token: str) -> Chat:
+        """The messages in the form that the chat template makes the best of.
+
+        `audio_token` in a text of theirs is where a sound is.
+        """
         return messages
 
     def audio_token_id(self, config: Any) -> int:

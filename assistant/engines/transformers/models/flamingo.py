@@ -22,8 +22,8 @@ class AudioFlamingo3(Architecture):
     model_type = "audioflamingo3"
     library_class = "AudioFlamingo3ForConditionalGeneration"
 
-    def chat(self, messages: Chat) -> Chat:
-        return flat(sounds_first(messages), "<sound>")
+    def chat(self, messages: Chat, audio_token: str) -> Chat:
+        return flat(sounds_first(messages), audio_token)
 
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
         frames = frames_in_use(extractor, sample_count)

@@ -55,7 +55,7 @@ class Voxtral(Architecture):
         )
         return tokenizer, extractor
 
-    def chat(self, messages: Chat) -> Chat:
+    def chat(self, messages: Chat, audio_token: str) -> Chat:
         return instructions_in_first_turn(messages)
 
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:

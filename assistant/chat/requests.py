@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
 from assistant.errors import ProtocolError
-from assistant.realtime.events import protocol_error
+from assistant.realtime.client_model import protocol_error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from assistant.engines.transformers.memory import Conversation, Memory, make_mem
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.slots import make_slots
+from assistant.engines.transformers.slots import Slots
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
 from tests import speech
@@ -59,7 +60,7 @@ def checkpoint(tiny_qwen2_audio: Path) -> Checkpoint:
 
 def generator_of(checkpoint: Checkpoint, slots: int = SLOTS, tokens: int = 4096) -> Generator:
     generator = Generator(checkpoint, ON_CPU)
-    generator.memory = Memory(make_slots(checkpoint, slots, tokens))
+    generator.memory = Memory(Slots(checkpoint, slots, tokens))
     return generator
 
 
@@ -95,6 +96,13 @@ def events_of(generation: Generation) -> list[ReplyEvent]:
     finally:
         generation.close()
     return events
+
+
+def go_on(generator: Generator, generations: list[Generation]) -> list[list[ReplyEvent]]:
+    """A step of each: those whose prompts are in take it together."""
+    decoding = [generation for generation in generations if generation.fed]
+    logits = iter(generator.logits_after(decoding) if decoding else [])
+    return [generation.step(next(logits) if generation.fed else None) for generation in generations]
 
 
 def said(events: list[ReplyEvent]) -> Message:
@@ -135,33 +143,59 @@ def check(
     assert len(part.token_ids) == sum(id_ not in card.end_ids for id_ in expected)
 
 
+SESSIONS = st.integers(1, 4)
+
+
 class Conversations(RuleBasedStateMachine):
-    """Two conversations and two slots, in which everything happens that can."""
+    """Four conversations and three slots, in which everything happens that can."""
 
     checkpoint: Checkpoint
     check: Callable[[Generator, Prompt, list[ReplyEvent]], None]
 
     @initialize()
     def begin(self) -> None:
-        self.generator = generator_of(self.checkpoint)
-        self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: []}
+        self.generator = generator_of(self.checkpoint, slots=3)
+        self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: [], 4: []}
 
     def declared(self, session_id: int, *more: Message) -> Prompt:
         return prompt(*self.histories[session_id], *more)
 
-    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    @rule(session_id=SESSIONS, turn=TURNS)
     def a_turn_is_answered(self, session_id: int, turn: Message) -> None:
         declared = self.declared(session_id, turn)
         events = events_of(start(self.generator, declared, session_id=session_id))
         type(self).check(self.generator, declared, events)
         self.histories[session_id] += [turn, said(events)]
 
-    @rule(session_id=st.integers(1, 3), turn=TURNS, steps=st.integers(0, 9))
+    @rule(turns=st.dictionaries(SESSIONS, TURNS, min_size=2, max_size=3), chance=st.randoms())
+    def several_turns_are_answered_at_once(self, turns: dict[int, Message], chance: Random) -> None:
+        """They join and go on in any order, and some are interrupted."""
+        prompts = {id_: self.declared(id_, turn) for id_, turn in turns.items()}
+        replies = {
+            id_: start(self.generator, declared, session_id=id_)
+            for id_, declared in prompts.items()
+        }
+        events: dict[int, list[ReplyEvent]] = {id_: [] for id_ in replies}
+        under_way = list(replies)
+        while under_way:
+            going = chance.sample(under_way, chance.randint(1, len(under_way)))
+            steps = go_on(self.generator, [replies[id_] for id_ in going])
+            for id_, news in zip(going, steps, strict=True):
+                events[id_] += news
+                if replies[id_].done or chance.random() < 0.02:
+                    replies[id_].close()
+                    under_way.remove(id_)
+        for id_, turn in turns.items():
+            if replies[id_].done:
+                type(self).check(self.generator, prompts[id_], events[id_])
+            self.histories[id_] += [turn, said(events[id_])]
+
+    @rule(session_id=SESSIONS, turn=TURNS, steps=st.integers(0, 9))
     def a_turn_goes_on_after_a_pause(self, session_id: int, turn: Message, steps: int) -> None:
         """What was begun in the pause is given up, and leaves nothing behind."""
         self.begun(session_id, turn, steps)
 
-    @rule(session_id=st.integers(1, 3), turn=TURNS, steps=st.integers(0, 9))
+    @rule(session_id=SESSIONS, turn=TURNS, steps=st.integers(0, 9))
     def a_reply_is_interrupted(self, session_id: int, turn: Message, steps: int) -> None:
         """The history holds what was delivered of it, by its ids."""
         events = self.begun(session_id, turn, steps)
@@ -177,13 +211,13 @@ class Conversations(RuleBasedStateMachine):
         generation.close()
         return events
 
-    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    @rule(session_id=SESSIONS, turn=TURNS)
     def something_is_asked_beside(self, session_id: int, turn: Message) -> None:
         declared = self.declared(session_id, turn)
         events = events_of(start(self.generator, declared, session_id=session_id, side=True))
         type(self).check(self.generator, declared, events)
 
-    @rule(session_id=st.integers(1, 3), turn=TURNS)
+    @rule(session_id=SESSIONS, turn=TURNS)
     def a_part_of_a_turn_is_taken_in(self, session_id: int, turn: Message) -> None:
         generation = start(
             self.generator, self.declared(session_id, turn), session_id=session_id, tokens=0
@@ -210,14 +244,14 @@ class Conversations(RuleBasedStateMachine):
                 cut = TextPart(part.text[:kept], part.token_ids[:kept])
                 history[index] = replace(message, parts=(cut,))
 
-    @rule(session_id=st.integers(1, 3), text=WORDS)
+    @rule(session_id=SESSIONS, text=WORDS)
     def instructions_change(self, session_id: int, text: str) -> None:
         history = self.histories[session_id]
         if history and history[0].role == "system":
             del history[0]
         history.insert(0, system(text))
 
-    @rule(session_id=st.integers(1, 3))
+    @rule(session_id=SESSIONS)
     def a_conversation_ends(self, session_id: int) -> None:
         self.generator.memory.forget(session_id)
         self.histories[session_id] = []

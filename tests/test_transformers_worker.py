@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
@@ -33,6 +35,7 @@ from assistant.engines.transformers.messages import (
     audio_of,
     without_samples,
 )
+from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.worker import work
 from audio_io.pcm import Int16Array
@@ -114,10 +117,11 @@ def brief(messages: list[FromWorker]) -> list[tuple[int, str]]:
     ]
 
 
-def test_replies_take_turns(asker: Asker) -> None:
-    asker.send(generate(1, tokens=3), generate(2, session_id=2, tokens=2))
+def test_replies_go_on_together_once_their_prompts_are_in(asker: Asker) -> None:
+    asker.send(generate(1, tokens=4), generate(2, session_id=2, tokens=2))
     assert brief(asker.hear_all(1, 2)) == [
         (1, "Started"),
+        (1, "Text"),
         (1, "Text"),
         (2, "Started"),
         (2, "Text"),
@@ -129,6 +133,87 @@ def test_replies_take_turns(asker: Asker) -> None:
         (1, "Finished"),
         (1, "Ended"),
     ]
+
+
+LENGTHS = [12, 3, 11, 9, 1, 10, 7, 9]
+PROMPTS = [prompt(user("Hello!" * count)) for count in LENGTHS]
+
+
+def alone(asker: Asker) -> list[list[Text]]:
+    """What is said to each of PROMPTS where nobody else asks."""
+    replies = []
+    for number, declared in enumerate(PROMPTS):
+        asker.send(generate(number, declared, session_id=number, tokens=LENGTHS[number]))
+        replies.append(texts(asker.hear_all(number)))
+    return replies
+
+
+def together(asker: Asker) -> tuple[list[list[Text]], set[int]]:
+    """The same where all ask at once, and who failed."""
+    numbers = range(len(PROMPTS))
+    asker.send(
+        *(
+            generate(100 + n, PROMPTS[n], session_id=100 + n, tokens=LENGTHS[n], speculative=n == 1)
+            for n in numbers
+        ),
+        Commit(101),
+    )
+    messages = asker.hear_all(*(100 + n for n in numbers))
+    return [
+        texts([m for m in messages if isinstance(m, Answer) and m.request_id == 100 + n])
+        for n in numbers
+    ], {request_id - 100 for request_id in errors(messages)}
+
+
+def test_a_step_is_computed_once_for_all(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = alone(asker)
+    sizes: list[int] = []
+    real = Checkpoint.hidden_states
+
+    def counting(self: Checkpoint, embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(embeddings))
+        return real(self, embeddings, *rest)
+
+    monkeypatch.setattr(Checkpoint, "hidden_states", counting)
+    assert together(asker) == (said, set())
+    # Between two steps, one more prompt is taken in: whoever is the nth joins after n steps.
+    steps = max(n + count - 1 for n, count in enumerate(LENGTHS))
+    assert len(sizes) == len(PROMPTS) + steps
+    assert sum(sizes) == len(PROMPTS) + sum(count - 1 for count in LENGTHS)
+
+
+def test_what_fails_together_is_tried_alone(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = alone(asker)
+    real = Checkpoint.hidden_states
+
+    def failing(self: Checkpoint, embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(embeddings) > 1:
+            raise torch.OutOfMemoryError("too many")
+        return real(self, embeddings, *rest)
+
+    monkeypatch.setattr(Checkpoint, "hidden_states", failing)
+    assert together(asker) == (said, set())
+
+
+def test_whoever_fails_in_a_step_fails_alone(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = alone(asker)
+    real = Checkpoint.logits
+
+    def broken(self: Checkpoint, hidden: torch.Tensor) -> torch.Tensor:
+        logits = real(self, hidden)
+        if len(logits) == 5:
+            logits = logits.clone()
+            logits[2] = float("nan")
+        return logits
+
+    monkeypatch.setattr(Checkpoint, "logits", broken)
+    replies, failed = together(asker)
+    assert failed
+    for number, (reply, whole) in enumerate(zip(replies, said, strict=True)):
+        if number in failed:
+            assert reply == whole[: len(reply)]
+        else:
+            assert reply == whole
 
 
 def test_a_turn_that_has_ended_comes_before_one_that_has_not(asker: Asker) -> None:
@@ -145,7 +230,7 @@ def test_others_get_their_tokens_while_a_long_prompt_is_taken_in(asker: Asker) -
     long = prompt(user("a" * 1100))
     asker.send(generate(1, tokens=10), generate(2, long, session_id=2, tokens=1))
     order = [request_id for request_id, kind in brief(asker.hear_all(1, 2)) if kind == "Text"]
-    assert order == [1, 1, 1, 2] + [1] * 7
+    assert order == [1, 1, 1, 1, 2] + [1] * 6
 
 
 def test_a_speculative_reply_waits_at_its_bound(asker: Asker) -> None:

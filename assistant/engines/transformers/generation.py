@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator as Steps
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -64,6 +65,19 @@ class Generator:
         """A reply to `request`, whose prompt's audio `conversation` holds."""
         return Generation(self, request, conversation)
 
+    @torch.inference_mode()
+    def logits_after(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
+        """Feed the last tokens of replies whose prompts are in, all in one forward.
+
+        Returns the logits of each one's next token, float32 (1, vocabulary). Where it fails, no
+        reply has gone on.
+        """
+        fed = [generation.fed for generation in generations if generation.fed]
+        slots, tokens = zip(*fed, strict=True)
+        embeddings = self.checkpoint.embed(tokens)[:, None]
+        hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
+        return list(self.checkpoint.logits(hidden)[:, None])
+
     def warm_up(self) -> None:
         """Answer a second of silence, so that no first reply waits for what happens only once."""
         silence = AudioPart.of(np.zeros(SAMPLE_RATE_HZ, np.int16))
@@ -88,6 +102,8 @@ class Generation:
         self._prompt = generator.renderer.render(request.prompt, conversation.samples)
         self._steps = self._run()
         self._tokens = 0
+        self.fed: tuple[Slot, int] | None = None
+        """What the next step feeds: the last token, into its slot; None until the prompt is in."""
         self.committed = not request.options.speculative
         self.begun = False
         """Whether it holds a slot, which nobody can have until it is closed."""
@@ -111,19 +127,20 @@ class Generation:
         return not self.begun and not memory.has_room(self._conversation, side=self._request.side)
 
     @torch.inference_mode()
-    def step(self) -> Events:
-        """Go on by one token, or by a bounded part of the prompt.
+    def step(self, logits: torch.Tensor | None = None) -> Events:
+        """Go on by a bounded part of the prompt or, once that is in, by a token.
 
-        Raises EngineError where the prompt can't be answered.
+        `logits`: (1, vocabulary), its own of `Generator.logits_after`, where that has been called
+        for several. Raises EngineError where the prompt can't be answered.
         """
         self.begun = True
-        return next(self._steps)
+        return self._steps.send(logits)
 
     def close(self) -> None:
         """Let go of what it holds, but for what the conversation keeps."""
         self._steps.close()
 
-    def _run(self) -> Steps[Events, None, None]:
+    def _run(self) -> Steps[Events, torch.Tensor | None, None]:
         room = self._room()
         with self._slot() as slot:
             try:
@@ -138,7 +155,7 @@ class Generation:
         take = memory.side_slot if self._request.side else memory.slot
         return take(self._conversation)
 
-    def _answer(self, slot: Slot, room: int) -> Steps[Events, None, None]:
+    def _answer(self, slot: Slot, room: int) -> Steps[Events, torch.Tensor | None, None]:
         generator, prompt = self._generator, self._prompt
         held = slot.length
         kept = slot.keep(prompt.units)
@@ -154,9 +171,9 @@ class Generation:
             return Finished(reason, usage, clock.timings())
 
         sampler = generator.sampler.for_a_reply(prompt.ids)
-        checkpoint = generator.checkpoint
+        logits = generator.checkpoint.logits(hidden)
         while self._tokens < room:
-            token = sampler.choose(checkpoint.logits(hidden))
+            token = sampler.choose(logits)
             # Only now: a GPU computes on until somebody looks at the result.
             clock.prompt_is_in()
             if token in generator.end_ids:
@@ -167,9 +184,10 @@ class Generation:
                 clock.text_is_there()
                 events.append(text)
             if self._tokens < room:
-                yield events
+                self.fed = slot, token
+                given = yield events
+                logits = generator.logits_after([self])[0] if given is None else given
                 events = []
-                hidden = slot.feed(checkpoint.embed([token]), np.array([token]))
         yield [*events, finished("length")]
 
     def _room(self) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from assistant.engines.transformers.model import Checkpoint, free_bytes
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.slots import Slot, make_slots
+from assistant.engines.transformers.slots import Slot, Slots
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
 
@@ -47,15 +47,16 @@ class Conversation:
 class Memory:
     """The slots, and who holds them."""
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, pool: Slots) -> None:
+        self.pool = pool
         self._conversations: dict[int, Conversation] = {}
-        self._free = slots
+        self._free = list(pool.all)
         self._holders: list[Conversation] = []
         """Who holds a slot; the one that has been idle for longest comes first."""
         self._busy: list[Conversation] = []
-        self.slots = len(slots)
+        self.slots = len(pool.all)
         """Most conversations of which something is kept."""
-        self.tokens_per_slot = slots[0].capacity
+        self.tokens_per_slot = pool.capacity
         """Most tokens that a conversation may have."""
 
     def of(self, session_id: int) -> Conversation:
@@ -147,7 +148,7 @@ def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memor
         )
     count = min(int(budget // (tokens * checkpoint.cache_shape.bytes_per_token)), MAX_SLOTS)
     try:
-        return Memory(make_slots(checkpoint, count, tokens))
+        return Memory(Slots(checkpoint, count, tokens))
     except RuntimeError as error:
         # What torch raises where there is too little after all: by `cache_gb`, or by another
         # program that was faster.

@@ -86,20 +86,24 @@ class Checkpoint:
         return self.architecture.encode_audio(self.model, self.extractor, samples).clone()
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
-        """The embeddings of n text tokens: (1, n, width)."""
-        return self.architecture.embed(self.model, torch.tensor([ids], device=self.device))
+        """The embeddings of n text tokens: (n, width)."""
+        return self.architecture.embed(self.model, torch.tensor(ids, device=self.device))
+
+    def use_attention(self, name: str) -> None:
+        """Have the language model attend by a function that the library knows by this name."""
+        self.architecture.decoder(self.model).set_attn_implementation(name)
 
     def hidden_states(
         self, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
     ) -> torch.Tensor:
-        """Take (1, n, width) at positions (1, n) through the language model: (1, n, width).
+        """Take (b, n, width) at positions (b, n) through the language model: (b, n, width).
 
         `cache` holds what came before, and takes in what is new.
         """
         return self.architecture.hidden_states(self.model, embeddings, positions, cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Of the token to follow a hidden state, (1, width): float32 (1, vocabulary)."""
+        """Of the tokens to follow hidden states, (b, width): float32 (b, vocabulary)."""
         # Of one position alone: those of a long prompt would take hundreds of megabytes.
         return self.architecture.logits(self.model, hidden).float()
 

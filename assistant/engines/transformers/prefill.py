@@ -26,7 +26,9 @@ class Prefill:
         self._conversation = conversation
         self._prompt = prompt
 
-    def steps(self, slot: Slot, chunk_tokens: int) -> Steps[Events, None, torch.Tensor]:
+    def steps(
+        self, slot: Slot, chunk_tokens: int
+    ) -> Steps[Events, torch.Tensor | None, torch.Tensor]:
         """Bring `slot`, which holds a beginning of the prompt, to its end.
 
         Each step takes in a chunk, or encodes an audio part, and has nothing to tell. Returns the
@@ -56,11 +58,11 @@ class Prefill:
         return self._conversation.encoded[span.digest]
 
     def _embed(self, start: int, end: int) -> torch.Tensor:
-        """The embeddings of the prompt's tokens from `start` to `end`: (1, n, width)."""
+        """The embeddings of the prompt's tokens from `start` to `end`: (n, width)."""
         embeddings = self._checkpoint.embed(self._prompt.ids[start:end])
         for span in self._prompt.audio:
             first, last = max(span.start, start), min(span.end, end)
             if first < last:
                 encoded = self._encoded(span)[first - span.start : last - span.start]
-                embeddings[0, first - start : last - start] = encoded
+                embeddings[first - start : last - start] = encoded
         return embeddings

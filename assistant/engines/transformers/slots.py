@@ -1,20 +1,30 @@
 """Slots: what the model has computed of each conversation, kept from turn to turn.
 
 A slot holds the keys and values of one conversation's tokens, in memory that is set aside when the
-model is loaded: appending writes in place, and cutting costs nothing. The slots of a layer lie in
-one tensor, so that several conversations can take a step together.
+model is loaded: appending writes in place, and cutting costs nothing.
+
+Several conversations take a decode step together. The weights, which are most of what a step has to
+read, are then read once for all; attention, in which conversations have nothing in common, runs for
+each slot on exactly the tokens that it holds. So nothing is padded, copied or masked, lengths don't
+matter, and each computes what it would compute alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from assistant.engines.transformers.model import Checkpoint
+
+ATTENTION = "slotted"
 
 Units = NDArray[np.int64]
 """A sequence of tokens, by which the model's state after it can be told: (n,).
@@ -27,15 +37,13 @@ stands for its samples.
 class Slot:
     """The computed state of one sequence of tokens."""
 
-    def __init__(self, checkpoint: Checkpoint, layers: list[tuple[torch.Tensor, torch.Tensor]]):
-        """`layers`: keys and values, (1, heads, tokens, head width) each."""
-        self._checkpoint = checkpoint
-        self._layers = layers
-        self._units: Units = np.zeros(layers[0][0].shape[2], np.int64)
-        self._cache = Cache(layers=[_SlotLayer(self, *layer) for layer in layers])
-        self.capacity = len(self._units)
+    def __init__(self, slots: Slots, row: int) -> None:
+        self.row = row
+        """Its place among the slots."""
         self.length = 0
         """How many tokens it holds. What lies behind them is left over, and without meaning."""
+        self._slots = slots
+        self._units: Units = np.zeros(slots.capacity, np.int64)
 
     def keep(self, units: Units) -> int:
         """Cut what isn't a beginning of `units`, but for its last one, which is to be computed.
@@ -48,78 +56,131 @@ class Slot:
         return self.length
 
     def feed(self, embeddings: torch.Tensor, units: Units) -> torch.Tensor:
-        """Take in tokens: their embeddings, (1, n, width), and what they are.
+        """Take in tokens: their embeddings, (n, width), and what they are.
 
         Returns the last one's hidden state, (1, width). Where it fails, nothing has been taken in.
         """
+        return self._slots.feed([self], embeddings[None], units[None])
+
+    def extend(self, units: Units) -> None:
+        """Hold these too; their keys and values have been written."""
         end = self.length + len(units)
-        positions = torch.arange(self.length, end, device=embeddings.device)[None]
-        hidden = self._checkpoint.hidden_states(embeddings, positions, self._cache)
         self._units[self.length : end] = units
         self.length = end
-        return hidden[:, -1]
 
     def copy(self, other: Slot, length: int) -> None:
         """Hold the first `length` tokens of `other`."""
-        for (keys, values), (other_keys, other_values) in zip(
-            self._layers, other._layers, strict=True
-        ):
-            keys[:, :, :length] = other_keys[:, :, :length]
-            values[:, :, :length] = other_values[:, :, :length]
+        self._slots.copy(other.row, self.row, length)
         self._units[:length] = other._units[:length]
         self.length = length
 
 
-class _SlotLayer(CacheLayerMixin):
-    """One layer of a slot, as the library's attention asks for it."""
+class Slots:
+    """All slots of a model."""
+
+    def __init__(self, checkpoint: Checkpoint, count: int, tokens: int) -> None:
+        """`count` slots for `tokens` tokens each. Raises torch.OutOfMemoryError."""
+        checkpoint.use_attention(ATTENTION)
+        self._checkpoint = checkpoint
+        self.capacity = tokens
+        """Most tokens that one may hold."""
+        shape = checkpoint.cache_shape
+        size = (count, shape.heads, tokens, shape.head_width)
+        kind: Any = {"dtype": checkpoint.model.dtype, "device": checkpoint.device}
+        self._layers = [
+            _Layer(self, torch.empty(size, **kind), torch.empty(size, **kind))
+            for _ in range(shape.layers)
+        ]
+        self._cache = Cache(layers=list(self._layers))
+        self.all = [Slot(self, row) for row in range(count)]
+        self.fed: Sequence[Slot] = ()
+        """Those that are taking in tokens just now."""
+
+    def feed(
+        self, slots: Sequence[Slot], embeddings: torch.Tensor, units: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Have one slot take in n tokens, or several one each.
+
+        Takes their embeddings, (slots, n, width), and units, (slots, n). Returns the hidden states
+        of each one's last, (slots, width). Where it fails, nothing has been taken in.
+        """
+        count = embeddings.shape[1]
+        assert len(slots) == 1 or count == 1
+        self.fed = slots
+        positions = [range(slot.length, slot.length + count) for slot in slots]
+        hidden = self._checkpoint.hidden_states(
+            embeddings, torch.tensor(positions, device=embeddings.device), self._cache
+        )
+        for slot, taken in zip(slots, units, strict=True):
+            slot.extend(taken)
+        return hidden[:, -1]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first tokens of a row to another."""
+        for layer in self._layers:
+            for numbers in (layer.keys, layer.values):
+                assert numbers is not None
+                numbers[target, :, :length] = numbers[source, :, :length]
+
+
+class _Layer(CacheLayerMixin):
+    """One layer of all slots, as the library's attention asks for it."""
 
     is_sliding = False
 
-    def __init__(self, slot: Slot, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, slots: Slots, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """`keys`, `values`: (slots, heads, tokens, head width)."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._slot = slot
+        self._slots = slots
         self.keys, self.values = keys, values
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """It is there from the beginning."""
 
-    def update(
+    def update(  # type: ignore[override]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self._slot.length
-        end = start + key_states.shape[2]
-        assert self.keys is not None and self.values is not None
-        self.keys[:, :, start:end] = key_states
-        self.values[:, :, start:end] = value_states
-        return self.keys[:, :, :end], self.values[:, :, :end]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Write what is new; returns the keys and the values of each slot that is fed."""
+        return self._extended(self.keys, key_states), self._extended(self.values, value_states)
+
+    def _extended(self, kept: torch.Tensor | None, new: torch.Tensor) -> list[torch.Tensor]:
+        assert kept is not None
+        extended = []
+        for slot, states in zip(self._slots.fed, new, strict=True):
+            end = slot.length + states.shape[1]
+            kept[slot.row, :, slot.length : end] = states
+            extended.append(kept[slot.row : slot.row + 1, :, :end])
+        return extended
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._slot.length + query_length, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        return self._slot.length
+        return max(slot.length for slot in self._slots.fed)
 
     def get_max_length(self) -> int:
-        assert self.keys is not None
-        return self.keys.shape[2]
+        return self._slots.capacity
 
 
-def make_slots(checkpoint: Checkpoint, count: int, tokens: int) -> list[Slot]:
-    """`count` slots for `tokens` tokens each. Raises torch.OutOfMemoryError."""
-    shape = checkpoint.cache_shape
-    layers = [
-        tuple(
-            torch.empty(
-                (count, shape.heads, tokens, shape.head_width),
-                dtype=checkpoint.model.dtype,
-                device=checkpoint.device,
-            )
-            for _ in ("keys", "values")
-        )
-        for _ in range(shape.layers)
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    keys: list[torch.Tensor],
+    values: list[torch.Tensor],
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The library's own attention, for each slot by itself.
+
+    `query`: (slots, heads, n, head width); the mask is that of one slot, or none.
+    """
+    attended = [
+        sdpa_attention_forward(module, of_one[None], key, value, attention_mask, **options)[0]
+        for of_one, key, value in zip(query, keys, values, strict=True)
     ]
-    return [
-        Slot(checkpoint, [(keys[i : i + 1], values[i : i + 1]) for keys, values in layers])
-        for i in range(count)
-    ]
+    return torch.cat(attended), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

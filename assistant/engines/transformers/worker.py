@@ -1,14 +1,18 @@
-"""The worker that owns the model: requests in, tokens out, one decode step at a time.
+"""The worker that owns the model: requests in, tokens out, one step at a time.
 
-It runs in a thread or in a process of its own, and knows of the world only its socket. Nothing
-here imports torch before `work` runs, so that a server whose worker is a process never does.
+A decode step is for all replies at once; between two of them, a part of one prompt is taken in, and
+nobody who is being answered waits for more. A reply that is begun ahead of its turn's end adds
+little to a step that others need anyway, so it isn't held back for them.
+
+It runs in a thread or in a process of its own, and knows of the world only its socket. Nothing here
+imports torch before `work` runs, so that a server whose worker is a process never does.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, assert_never
 
@@ -33,6 +37,8 @@ from assistant.engines.transformers.naming import model_name
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
 if TYPE_CHECKING:
+    import torch
+
     from assistant.engines.transformers.generation import Generation, Generator
     from assistant.engines.transformers.memory import Conversation
 
@@ -84,21 +90,49 @@ class Worker:
     def serve(self) -> None:
         """Raises EOFError or ConnectionError when the other end has gone."""
         while True:
-            request_id = self._next()
-            while request_id is None or self._channel.waiting:
-                self._take(self._channel.receive())
-                request_id = self._next()
-            self._step(request_id)
+            # In turns, so that who is being answered waits for a part of a prompt at most.
+            for work in (self._decode, self._prefill):
+                self._hear()
+                work()
 
-    def _next(self) -> int | None:
-        """Whose turn it is: a reply to a turn that has ended comes before one that hasn't."""
+    def _hear(self) -> None:
+        """Take what has been asked; where there is nothing to do, wait for it."""
         self._make_way()
-        able = [
-            id_
+        while self._channel.waiting or not self._able():
+            self._take(self._channel.receive())
+            self._make_way()
+
+    def _able(self) -> dict[int, Generation]:
+        """The replies that can go on, by request."""
+        return {
+            id_: generation
             for id_, generation in self._generations.items()
             if not generation.waits and not generation.blocked
-        ]
-        return min(able, key=lambda id_: not self._generations[id_].committed, default=None)
+        }
+
+    def _decode(self) -> None:
+        """All replies whose prompts are in go on by a token, together."""
+        batch = {id_: generation for id_, generation in self._able().items() if generation.fed}
+        logits_of_each = self._logits_after(list(batch.values()))
+        for request_id, logits in zip(batch, logits_of_each, strict=True):
+            self._step(request_id, logits)
+
+    def _logits_after(self, batch: list[Generation]) -> Sequence[torch.Tensor | None]:
+        """What each of them goes on with; None where it is to compute that by itself."""
+        if len(batch) > 1:
+            try:
+                return self._generator.logits_after(batch)
+            except Exception:
+                # Whoever fails alone too fails, and no other.
+                logger.exception("a step of %d replies failed; each takes it alone", len(batch))
+        return [None] * len(batch)
+
+    def _prefill(self) -> None:
+        """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
+        able = self._able()
+        waiting = [request_id for request_id in able if not able[request_id].fed]
+        if waiting:
+            self._step(min(waiting, key=lambda request_id: not able[request_id].committed))
 
     def _make_way(self) -> None:
         """Where a reply that is waited for finds no place, one that was begun ahead goes."""
@@ -108,11 +142,11 @@ class Worker:
             if (request_id := next(ahead, None)) is not None:
                 self._end(request_id, GaveWayError("It gave way to a reply that is waited for."))
 
-    def _step(self, request_id: int) -> None:
+    def _step(self, request_id: int, logits: torch.Tensor | None = None) -> None:
         generation = self._generations.pop(request_id)
         self._generations[request_id] = generation
         with self._answering(request_id):
-            for event in generation.step():
+            for event in generation.step(logits):
                 self._channel.send(Answer(request_id, event))
             if generation.done:
                 self._end(request_id)

@@ -92,15 +92,19 @@ class Architecture:
         raise NotImplementedError
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
-        """The embeddings of text tokens: int64 (1, n) to (1, n, width)."""
+        """The embeddings of text tokens: int64 (n,) to (n, width)."""
         embedded: torch.Tensor = model.get_input_embeddings()(ids)
         return embedded
+
+    def decoder(self, model: Any) -> Any:
+        """The language model without its head."""
+        return model.base_model.language_model
 
     def hidden_states(
         self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
     ) -> torch.Tensor:
-        """Take (1, n, width) at positions (1, n) through the language model: (1, n, width)."""
-        hidden: torch.Tensor = model.base_model.language_model(
+        """Take (b, n, width) at positions (b, n) through the language model: (b, n, width)."""
+        hidden: torch.Tensor = self.decoder(model)(
             inputs_embeds=embeddings,
             position_ids=positions,
             past_key_values=cache,
@@ -109,7 +113,7 @@ class Architecture:
         return hidden
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """Of the token to follow a hidden state, (1, width): (1, vocabulary)."""
+        """Of the tokens to follow hidden states, (b, width): (b, vocabulary)."""
         logits: torch.Tensor = model.get_output_embeddings()(hidden)
         return logits
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache
 
 from assistant.engines.transformers.models.architecture import Architecture, Chat
 from assistant.engines.transformers.models.chats import flat
@@ -61,13 +60,5 @@ class Phi4Multimodal(Architecture):
         )
         return heard[0]
 
-    def hidden_states(
-        self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
-    ) -> torch.Tensor:
-        hidden: torch.Tensor = model.base_model(
-            inputs_embeds=embeddings,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        return hidden
+    def decoder(self, model: Any) -> Any:
+        return model.base_model

@@ -29,7 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.conversation
 	$(BIN)/python -m benchmarks.turn_latency

@@ -59,7 +59,7 @@ class Served:
 async def served(folder: Path) -> AsyncIterator[Served]:
     """The checkpoint in `folder`, served. Raises ServeError where that can't be."""
     if find_spec("accelerate") is None:
-        raise ServeError("it needs accelerate: pip install -e '.[bench]'")
+        raise ServeError("it needs accelerate: pip install -e '.[test]'")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = folder.with_suffix(".log")

@@ -145,6 +145,7 @@ def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
     assert settings.turn_detection is not None
     assert settings.turn_detection.type == "server_vad"
     assert settings.turn_detection.interrupt_response is False
+    assert settings.turn_detection.silence_duration_ms == 1_000
     assert "voice" not in str(settings.model_dump())
 
 
@@ -237,3 +238,24 @@ def test_nonsense_is_named_and_changes_nothing(
         settings.updated(patch, DEFAULTS)
     assert (caught.value.param, caught.value.code) == (param, code)
     assert settings == SessionSettings()
+
+
+@pytest.mark.parametrize(
+    ("semantic", "silence_duration_ms"),
+    [
+        ({}, 650),
+        ({"eagerness": "auto"}, 650),
+        ({"eagerness": "medium"}, 650),
+        ({"eagerness": "low"}, 1_000),
+        ({"eagerness": "high"}, 500),
+    ],
+)
+def test_eagerness_is_how_long_the_end_of_a_turn_is_waited_for(
+    semantic: dict[str, str], silence_duration_ms: int
+) -> None:
+    defaults = updated(vad(threshold=0.6, silence_duration_ms=650))
+    asked = input_(turn_detection={"type": "semantic_vad", **semantic})
+    settings = updated(asked, defaults=defaults)
+    assert settings.turn_detection == ServerVad(
+        threshold=0.6, silence_duration_ms=silence_duration_ms
+    )

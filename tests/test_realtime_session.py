@@ -221,6 +221,8 @@ def test_the_whole_reply_may_be_there_before_the_turn_is_over() -> None:
     in_one_piece = [name for i, name in enumerate(TURN_ANSWERED) if name != TURN_ANSWERED[i - 1]]
     assert types(effects) == [*TURN_TAKEN, "CommitReply", *in_one_piece]
     assert [e["delta"] for e in sent(effects) if "delta" in e] == ["Good day"]
+    (created,) = [e for e in sent(effects) if e["type"] == "response.created"]
+    assert created["response"]["output"] == []
     assert client.session.messages[-1].parts == (TextPart("Good day", (1, 2)),)
     assert types(client.speaks())[:2] == ["input_audio_buffer.speech_started", "StartReply"]
 

@@ -71,6 +71,7 @@ class Watch:
 
     def _created(self, response: Event) -> None:
         assert response["id"] not in self.responses and response["id"] not in self.done
+        assert (response["status"], response["output"]) == ("in_progress", [])
         in_conversation = response["conversation_id"] is not None
         assert not (in_conversation and self.main), "two responses in the conversation"
         self.responses[response["id"]] = OpenResponse(in_conversation)

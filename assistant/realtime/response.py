@@ -224,7 +224,7 @@ class Response:
             "id": self.id,
             "status": status,
             "status_details": details,
-            "output": self._output,
+            "output": [*self._output],
             "conversation_id": self._conversation_id,
             "output_modalities": ["text"],
             "max_output_tokens": self._max_output_tokens or "inf",

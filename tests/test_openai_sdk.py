@@ -11,7 +11,10 @@ from openai import AsyncOpenAI
 from websockets.exceptions import InvalidStatus
 
 from assistant.config import Config
+from assistant.conversation import TextPart
+from assistant.engines.engine import EngineInfo, ToolCall
 from audio_io.pcm import SAMPLE_RATE_HZ
+from tests.scripted_engine import ScriptedModel
 from tests.sdk_client import conversation
 from tests.server import serving
 from tests.speech import join, prompt, silence
@@ -138,3 +141,64 @@ async def test_at_the_limit_a_session_is_refused_before_the_upgrade() -> None:
                     return
                 except InvalidStatus as error:
                     assert "503" in str(error)
+
+
+async def test_functions_transcripts_items_and_a_response_beside() -> None:
+    model = ScriptedModel()
+    model.info = EngineInfo("scripted", 8192, tools=True)
+    async with conversation(engine=model) as client:
+        tool = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
+        input_ = {"turn_detection": None, "transcription": {"model": "whisper-1"}}
+        session = {"type": "realtime", "tools": [tool], "audio": {"input": input_}}
+        await client.send(type="session.update", session=session)
+
+        # A spoken turn, written down.
+        await client.says(prompt("hello-world"))
+        await client.send(type="input_audio_buffer.commit")
+        await model.asked(1)
+        assert model.replies[0].side and model.replies[0].prompt.task == "transcription"
+        model.replies[0].says("Hello", " world.")
+        model.replies[0].ends()
+        completed = await client.sees("conversation.item.input_audio_transcription.completed")
+        await client.send(type="conversation.item.retrieve", item_id=completed["item_id"])
+        (heard,) = (await client.sees("conversation.item.retrieved"))["item"]["content"]
+        assert heard["transcript"] == completed["transcript"] == "Hello world."
+
+        # Answered by a call, and then with what came of it.
+        await client.send(type="response.create")
+        await model.asked(2)
+        call = ToolCall("call_1", "get_weather", "{}", (1,))
+        model.replies[1].script.put_nowait(call)
+        model.replies[1].ends()
+        called = await client.sees("response.function_call_arguments.done")
+        assert (called["name"], called["call_id"]) == ("get_weather", "call_1")
+        await client.sees("response.done")
+        output = {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}
+        await client.send(type="conversation.item.create", item=output)
+        await client.send(type="response.create")
+        await model.asked(3)
+
+        # While that goes on, another answers something else.
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "?"}]}
+        beside = {"conversation": "none", "input": [item], "metadata": {"topic": "1"}}
+        await client.send(type="response.create", response=beside)
+        await model.asked(4)
+        model.replies[3].says("Beside.")
+        model.replies[3].ends()
+        done = await client.sees("response.done")
+        assert done["response"]["metadata"] == {"topic": "1"}
+        model.replies[2].says("It is", " sunny.")
+        model.replies[2].ends()
+        assert await client.reply() == "It is sunny."
+
+        # Cut to what was heard of it, as LiveKit's agents do.
+        id = client.events[-1]["response"]["output"][0]["id"]
+        await client.send(type="conversation.item.delete", item_id=id)
+        await client.sees("conversation.item.deleted")
+        content = [{"type": "output_text", "text": "It is"}]
+        item = {"type": "message", "id": id, "role": "assistant", "content": content}
+        await client.send(type="conversation.item.create", item=item)
+        await client.sees("conversation.item.done")
+        await client.send(type="response.create")
+        await model.asked(5)
+        assert model.replies[4].prompt.messages[-1].parts == (TextPart("It is", (0,)),)

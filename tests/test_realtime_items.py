@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from assistant.conversation import TextPart
+from assistant.conversation import AudioPart, TextPart, written_in
 from assistant.engines.engine import Text
 from assistant.realtime.effects import Effect, StartReply
 from tests.protocol import sent, types
-from tests.test_realtime_session import MANUAL, REPLY, TURN_TAKEN, Client
+from tests.test_realtime_session import MANUAL, REPLY, TURN_TAKEN, Client, pcm
 
 CLOSING = [
     "response.output_text.done",
@@ -189,3 +191,43 @@ def test_a_reply_of_text_has_no_sound_to_cut() -> None:
         error = truncates(client, **{"id": "item_2", **wrong})["error"]
         assert (error["code"], error["param"]) == ("invalid_value", param)
     assert client.said_by("assistant") == ["Good day"]
+
+
+CONTENTS = st.lists(
+    st.one_of(
+        st.text(max_size=5).map(lambda text: {"type": "input_text", "text": text}),
+        st.sampled_from([200, 300]).map(
+            lambda ms: {"type": "input_audio", "audio": pcm(ms), "transcript": str(ms)}
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(CONTENTS, min_size=1, max_size=3))
+def test_sounds_and_texts_reach_the_model_in_the_order_that_they_were_sent_in(
+    contents: list[list[dict[str, Any]]],
+) -> None:
+    """Several of each in one message, typed ones between spoken turns."""
+    client = Client()
+    asked: list[list[int | str]] = []
+    for content in contents:
+        client.speaks()
+        client.model_says(*REPLY)
+        item = {"type": "message", "role": "user", "content": content}
+        added, _ = sent(client.send("conversation.item.create", item=item))
+        shown = [{k: v for k, v in part.items() if k != "audio"} for part in content]
+        assert added["item"]["content"] == shown
+        lengths = [int(part["transcript"]) if "audio" in part else part["text"] for part in content]
+        asked += [[1000], ["Good day"], lengths]
+    (start, _) = client.send("response.create")
+    assert isinstance(start, StartReply)
+    assert [
+        [
+            len(part.samples) // 16 if isinstance(part, AudioPart) else "".join(written_in(part))
+            for part in message.parts
+        ]
+        for message in start.prompt.messages
+    ] == asked

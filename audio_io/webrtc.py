@@ -1,66 +1,32 @@
-"""WebRTC clients: an SDP offer is answered, and from then on there is a peer.
-
-aiortc does the work; its jitter buffer for audio is replaced here, for the whole process.
-"""
+"""WebRTC clients: an SDP offer is answered, and from then on there is a peer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-import aiortc.rtcrtpreceiver
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
     RTCIceServer,
     RTCPeerConnection,
+    RTCRtpTransceiver,
     RTCSessionDescription,
 )
-from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtpPacket
 from aiortc.sdp import MediaDescription, SessionDescription
-from av import AudioFrame
 
 from audio_io.errors import PeerError, UnreachableError
 from audio_io.ice import IceServer, check_reachable
 from audio_io.rtc_peer import RtcPeer
-from audio_io.rtp import ReorderBuffer
+from audio_io.rtp_decoding import AudioJitterBuffer, PacketDecoder
 
 ANSWER_TIMEOUT_S = 10
 """For reading an offer: the names of its ICE candidates may have to be looked up, 1 s for each."""
 
 MAX_SDP_CHARS = 64 * 1024
 """Browsers' offers have some 5,000."""
-
-
-class AudioJitterBuffer:
-    """What aiortc 1.16 keeps audio packets in, replaced.
-
-    Its own holds every packet back by 4, and after one that is lost, which takes 4 others with it,
-    by 14: 80 ms and 280 ms, for the rest of the call. This one takes 0 ms and 20 ms.
-    """
-
-    def __init__(self) -> None:
-        self._packets: ReorderBuffer[RtpPacket] = ReorderBuffer()
-
-    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        """Whether to ask for a new key frame (never: that is for video), and the frame due."""
-        due = self._packets.add(packet.sequence_number, packet)
-        # To FFmpeg, an empty packet is the end: its decoder would take nothing after it.
-        if due is None or not due._data:  # type: ignore[attr-defined]
-            return False, None
-        return False, JitterFrame(due._data, due.timestamp)  # type: ignore[attr-defined]
-
-
-def _jitter_buffer(
-    capacity: int, prefetch: int = 0, is_video: bool = False
-) -> JitterBuffer | AudioJitterBuffer:
-    return JitterBuffer(capacity, prefetch, is_video) if is_video else AudioJitterBuffer()
-
-
-# aiortc has no setting for it (its issue 543), and its receivers look the name up as they are made.
-aiortc.rtcrtpreceiver.JitterBuffer = _jitter_buffer  # type: ignore[attr-defined,assignment]
 
 
 class WebRtcPeer(RtcPeer):
@@ -88,7 +54,7 @@ class WebRtcPeer(RtcPeer):
                 await self._connection.setRemoteDescription(
                     RTCSessionDescription(sdp=offer_sdp, type="offer")
                 )
-                track = self._take_first_audio()
+                audio = self._take_first_audio()
                 await self._connection.setLocalDescription()
             check_reachable(self._connection.localDescription.sdp)
         except BaseException as error:
@@ -97,24 +63,37 @@ class WebRtcPeer(RtcPeer):
                 raise PeerError(f"The SDP offer can't be answered: {error!r}") from error
             raise
         self.opened(channel_offered=any(map(is_data_channel, offer.media)))
-        self._receiving = asyncio.create_task(self._receive(track), name=f"hear peer {self.id}")
+        self._decode(audio)
+        self._receiving = asyncio.create_task(
+            self._receive(audio.receiver.track), name=f"hear peer {self.id}"
+        )
         return self._connection.localDescription.sdp
 
-    def _take_first_audio(self) -> MediaStreamTrack:
+    def _take_first_audio(self) -> RTCRtpTransceiver:
         transceivers = self._connection.getTransceivers()
         first = next(t for t in transceivers if t.kind == "audio" and t.receiver.track is not None)
         for transceiver in transceivers:
             if transceiver is not first:
                 # Otherwise its frames would pile up in aiortc (its issue 554).
                 transceiver.direction = "inactive"
-        return first.receiver.track
+        return first
+
+    def _decode(self, audio: RTCRtpTransceiver) -> None:
+        """Hear what arrives there from now on."""
+        decoder = PacketDecoder(audio._codecs)
+
+        def take(packet: RtpPacket) -> None:
+            for frame in decoder.decode(packet):
+                self.hear(frame)
+
+        buffer = audio.receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
+        assert isinstance(buffer, AudioJitterBuffer)
+        buffer.take = take
 
     async def _receive(self, track: MediaStreamTrack) -> None:
+        # Its frames don't come this way, only its end.
         try:
-            while True:
-                frame = await track.recv()
-                assert isinstance(frame, AudioFrame)
-                self.hear(frame)
+            await track.recv()
         except MediaStreamError:
             self._begin_close()
 

@@ -1,10 +1,14 @@
-"""A reply in the words of chat completions, streamed or whole. Pure."""
+"""A chat completion in OpenAI's words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
+import orjson
+
+from assistant.chat.replies import Failure
+from assistant.chat.requests import ChatRequest, parse_request
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, ToolCall, Usage
 
 Json = dict[str, Any]
@@ -12,29 +16,32 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Completion:
-    """One reply as it grows."""
+    """An Exchange."""
 
     id: str
     model: str
     created_s: int
     """Since 1970."""
-    usage_streamed: bool = False
+    _usage_streamed: bool = False
     _texts: list[str] = field(default_factory=list)
     _calls: list[Json] = field(default_factory=list)
     _finished: Finished | None = None
 
-    def opening(self) -> Json:
-        """The stream's first event."""
-        return self._chunk({"role": "assistant", "content": ""})
+    def parse(self, body: Any) -> ChatRequest:
+        asked = parse_request(body)
+        self._usage_streamed = asked.usage_streamed
+        return asked
 
-    def take(self, event: ReplyEvent) -> list[Json]:
-        """The next of the reply; returns the stream's events for it."""
+    def opening(self) -> bytes:
+        return _event(self._chunk({"role": "assistant", "content": ""}))
+
+    def take(self, event: ReplyEvent) -> bytes:
         match event:
             case Started():
-                return []
+                return b""
             case Text(text=text):
                 self._texts.append(text)
-                return [self._chunk({"content": text})]
+                return _event(self._chunk({"content": text}))
             case ToolCall():
                 call = {
                     "id": event.call_id,
@@ -42,17 +49,35 @@ class Completion:
                     "function": {"name": event.name, "arguments": event.arguments},
                 }
                 self._calls.append(call)
-                return [self._chunk({"tool_calls": [{"index": len(self._calls) - 1, **call}]})]
+                number = len(self._calls) - 1
+                return _event(self._chunk({"tool_calls": [{"index": number, **call}]}))
             case Finished():
                 self._finished = event
-                ending = [self._chunk({}, self._finish_reason)]
-                if self.usage_streamed:
+                ending = _event(self._chunk({}, self._finish_reason))
+                if self._usage_streamed:
                     usage = usage_object(event.usage)
-                    ending.append({**self._chunk({}), "choices": [], "usage": usage})
+                    ending += _event({**self._chunk({}), "choices": [], "usage": usage})
                 return ending
+            case _:
+                assert_never(event)
+
+    def closing(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def failed(self, failure: Failure) -> Json:
+        type_ = "invalid_request_error" if failure.status < 500 else "server_error"
+        error = {
+            "message": failure.message,
+            "type": type_,
+            "param": failure.param,
+            "code": failure.code,
+        }
+        return {"error": error}
+
+    def broken_off(self, failure: Failure) -> bytes:
+        return _event(self.failed(failure))
 
     def whole(self) -> Json:
-        """The reply at once, when it has come to its end."""
         assert self._finished is not None
         message: Json = {
             "role": "assistant",
@@ -96,3 +121,7 @@ def usage_object(usage: Usage) -> Json:
             "cached_tokens": usage.cached.total,
         },
     }
+
+
+def _event(data: Json) -> bytes:
+    return b"data: " + orjson.dumps(data) + b"\n\n"

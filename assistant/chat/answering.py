@@ -1,0 +1,128 @@
+"""From a request to its reply: in the session that knows the most of its conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from assistant.chat.kept import KeptConversation, KeptConversations
+from assistant.chat.requests import ChatRequest, Item, Said, Sound
+from assistant.config import Config
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    Part,
+    Prompt,
+    TextPart,
+)
+from assistant.engines.engine import Engine, ReplyEvent, ReplyOptions, Text, ToolCall
+from assistant.errors import ProtocolError
+from audio_io.parts import in_parts
+from audio_io.pcm import SAMPLE_RATE_HZ
+from audio_io.sources import SourceLimits, read_base64, read_url
+
+
+class Answerer:
+    """Answers requests by `engine`, which must have started before the first."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._config = config
+        self._engine = engine
+        self._conversations = KeptConversations(engine, config.chat.max_conversations)
+
+    async def begin(self, asked: ChatRequest) -> tuple[ReplyEvent, AsyncGenerator[ReplyEvent]]:
+        """The reply's first event, and the others, which are to be closed when no more is wanted.
+
+        Raises ProtocolError for more than a conversation may have, or than the model can do;
+        AudioFormatError, RefusedError, EngineError.
+        """
+        self._check(asked)
+        events = self._reply(asked)
+        return await anext(events), events
+
+    async def _reply(self, asked: ChatRequest) -> AsyncGenerator[ReplyEvent]:
+        """What has been said of the reply stays known, however it ends."""
+        async with self._conversations.take(asked.said) as kept:
+            new = asked.said[len(kept.said) :]
+            for said, message in zip(new, await self._messages(new, len(kept.said)), strict=True):
+                kept.add(_without_data(said), message)
+            prompt = Prompt(tuple(kept.messages), asked.tools, asked.tool_choice)
+            reply = kept.session.reply(prompt, ReplyOptions(asked.max_output_tokens))
+            texts: list[Text] = []
+            calls: list[ToolCall] = []
+            try:
+                async for event in reply:
+                    match event:
+                        case Text():
+                            texts.append(event)
+                        case ToolCall():
+                            calls.append(event)
+                    yield event
+            finally:
+                await reply.cancel()
+                _remember(kept, texts, calls)
+
+    def _check(self, asked: ChatRequest) -> None:
+        limits, info = self._config.limits, self._engine.info
+        items = [item for said in asked.said for item in said.items]
+        chars = sum(len(item) for item in items if isinstance(item, str))
+        if len(asked.said) > limits.max_messages:
+            raise ProtocolError(
+                f"At most {limits.max_messages} messages are taken.", param="messages"
+            )
+        if chars > limits.max_text_chars:
+            raise ProtocolError(
+                f"At most {limits.max_text_chars} characters are taken.", param="messages"
+            )
+        if asked.tools and not info.tools:
+            raise ProtocolError(f"{info.model} calls no functions.", param="tools")
+
+    async def _messages(self, new: Sequence[Said], number: int) -> list[Message]:
+        """What was said, as the model is told it; `number`: of the first message."""
+        messages = []
+        left = self._config.files.limits()
+        for id_, said in enumerate(new, number):
+            parts: list[Part] = []
+            for item in said.items:
+                match item:
+                    case str():
+                        parts.append(TextPart(item))
+                    case FunctionCall() | FunctionOutput():
+                        parts.append(item)
+                    case Sound():
+                        heard = await asyncio.to_thread(self._hear, item, left)
+                        taken_s = sum(len(part.samples) for part in heard) / SAMPLE_RATE_HZ
+                        left = replace(left, max_s=left.max_s - taken_s)
+                        parts += heard
+            messages.append(Message(f"message_{id_}", said.role, tuple(parts)))
+        return messages
+
+    def _hear(self, sound: Sound, limits: SourceLimits) -> list[AudioPart]:
+        read = read_url if sound.is_url else read_base64
+        samples = read(sound.data, limits).samples
+        pieces = in_parts(samples, self._engine.info.max_audio_s)
+        return [AudioPart.of(piece) for _, piece in pieces]
+
+
+def _without_data(said: Said) -> Said:
+    items = (replace(item, data="") if isinstance(item, Sound) else item for item in said.items)
+    return Said(said.role, tuple(items))
+
+
+def _remember(kept: KeptConversation, texts: list[Text], calls: list[ToolCall]) -> None:
+    """What the reply has said belongs to the conversation, with the tokens that it was made of."""
+    if texts:
+        text = "".join(piece.text for piece in texts)
+        ids = tuple(id_ for piece in texts for id_ in piece.ids)
+        _add_reply(kept, text, TextPart(text, ids))
+    for call in calls:
+        said = FunctionCall(call.call_id, call.name, call.arguments)
+        _add_reply(kept, said, replace(said, token_ids=call.ids))
+
+
+def _add_reply(kept: KeptConversation, said: Item, part: Part) -> None:
+    message = Message(f"message_{len(kept.messages)}", "assistant", (part,))
+    kept.add(Said("assistant", (said,)), message)

@@ -15,7 +15,7 @@ from assistant.chat.replies import Failure
 from assistant.chat.requests import ChatRequest, Item, Said, Sound
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, TokenCount, ToolCall
 from assistant.errors import ProtocolError
-from assistant.realtime.events import protocol_error
+from assistant.realtime.client_model import protocol_error
 
 Json = dict[str, Any]
 

@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import (
     AudioFlamingo3ForConditionalGeneration,
+    AutoConfig,
     AutoFeatureExtractor,
     AutoProcessor,
     AutoTokenizer,
+    Gemma3nForConditionalGeneration,
     MusicFlamingoForConditionalGeneration,
     Phi4MultimodalForCausalLM,
     Qwen2_5OmniThinkerForConditionalGeneration,
@@ -29,11 +31,13 @@ from transformers.models.qwen2_5_omni import processing_qwen2_5_omni as qwen25_p
 from transformers.models.qwen3_omni_moe import processing_qwen3_omni_moe as qwen3_processing
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
+from assistant.engines.transformers.models.gemma3n import Gemma3n
 from tests.model_card import ModelCard, audios, conversation
 from tests.tiny_architectures import (
     TEKKEN_CONTROL,
     TEKKEN_SPECIALS,
     build_audio_flamingo,
+    build_gemma3n,
     build_music_flamingo,
     build_phi4,
     build_qwen3_omni,
@@ -49,9 +53,12 @@ class _Card(ModelCard):
 
     def __init__(self, folder: Path) -> None:
         self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder)
-        self.model: Any = self.model_class.from_pretrained(folder).eval()
+        self.model: Any = self.load(folder).eval()
         self.end_ids = set(self.model.generation_config.eos_token_id)
         self.inputs = lru_cache(maxsize=4)(self.make_inputs)  # type: ignore[method-assign]
+
+    def load(self, folder: Path) -> Any:
+        return self.model_class.from_pretrained(folder)
 
     def make_inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
         """What the model is given."""
@@ -105,17 +112,21 @@ class _TemplateCard(_Card):
         features, lengths = self.features(heard) if heard else ({}, [])
         audio_token = self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
         pieces = text.split(audio_token)
-        assert len(pieces) == len(lengths) + 1
         widened = "".join(
-            piece + audio_token * length
-            for piece, length in zip(pieces, [*lengths, 0], strict=True)
+            self.widened(audio_token, length) + piece
+            for piece, length in zip(pieces[1:], lengths, strict=True)
         )
+        widened = pieces[0] + widened
         ids = self.tokenizer(widened, return_tensors="pt", add_special_tokens=False)
         return {**ids, **features}
 
     @property
     def audio_token_id(self) -> int:
         return self.model.config.audio_token_id
+
+    def widened(self, audio_token: str, length: int) -> str:
+        """What the processor writes for a sound."""
+        return audio_token * length
 
     def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
         """What the template takes."""
@@ -259,6 +270,65 @@ class Phi4Card(_TemplateCard):
         return dict(features), features["audio_embed_sizes"].tolist()
 
 
+class Gemma3nCard(_TemplateCard):
+    """What one says in a row is one message, which its template insists on.
+
+    Each sound is encoded alone: the encoder hears the padding of a batch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        together = self.model.model.get_audio_features
+
+        def alone(features: torch.Tensor, padding: torch.Tensor, **options: Any) -> Any:
+            outputs = []
+            for each, mask in zip(features, padding, strict=True):
+                frames = int(each.any(-1).nonzero().max()) + 1
+                outputs.append(together(each[None, :frames], mask[None, :frames], **options))
+            pad = torch.nn.utils.rnn.pad_sequence
+            heard = outputs[0]
+            heard.audio_mel_mask = pad(
+                [each.audio_mel_mask[0] for each in outputs], batch_first=True, padding_value=True
+            )
+            heard.pooler_output = pad([each.pooler_output[0] for each in outputs], batch_first=True)
+            return heard
+
+        self.model.model.get_audio_features = alone
+
+    def load(self, folder: Path) -> Any:
+        config = Gemma3n().part(AutoConfig.from_pretrained(folder))
+        return Gemma3nForConditionalGeneration.from_pretrained(folder, config=config)
+
+    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
+        system, *rest = conversation(prompt)
+        merged: list[dict[str, Any]] = []
+        if system["role"] == "system":
+            merged.append(system)
+        else:
+            rest = [system, *rest]
+        for message in rest:
+            if message["role"] == "assistant" and (not merged or merged[-1]["role"] == "system"):
+                merged.append({"role": "user", "content": []})
+            if merged and merged[-1]["role"] == message["role"]:
+                content = merged[-1]["content"] + message["content"]
+                merged[-1] = {"role": message["role"], "content": content}
+            else:
+                merged.append(message)
+        return merged
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        alone = [self.extractor(sound, return_tensors="pt") for sound in heard]
+        names = ("input_features", "input_features_mask")
+        pad = torch.nn.utils.rnn.pad_sequence
+        together = {
+            name: pad([each[name][0] for each in alone], batch_first=True) for name in names
+        }
+        return together, [188] * len(heard)
+
+    def widened(self, audio_token: str, length: int) -> str:
+        return f"\n\n<start_of_audio>{audio_token * length}<end_of_audio>\n\n"
+
+
 def marked(prompt: Prompt, marker: str) -> list[dict[str, Any]]:
     """Messages of one text each, with a marker for each sound."""
     return [
@@ -290,6 +360,7 @@ def _bytes(message: Message) -> list[int]:
 
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
     "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
+    "gemma3n": (build_gemma3n, Gemma3nCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
     "phi4_multimodal": (build_phi4, Phi4Card),
     "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),

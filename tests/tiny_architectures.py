@@ -16,6 +16,9 @@ from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
     AudioFlamingo3Processor,
+    Gemma3nAudioFeatureExtractor,
+    Gemma3nConfig,
+    Gemma3nForConditionalGeneration,
     MusicFlamingoConfig,
     MusicFlamingoForConditionalGeneration,
     MusicFlamingoProcessor,
@@ -31,6 +34,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from assistant.engines.transformers.models.gemma3n import Gemma3n
 from assistant.engines.transformers.models.voxtral import Voxtral
 from tests.tiny_models import CONTEXT_TOKENS, byte_level_tokenizer, fill, greedy_and_printable
 
@@ -274,6 +278,80 @@ def _build_flamingo(folder: Path, config_class: Any, model_class: Any, processor
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
     processor(extractor, tokenizer, chat_template=FLAMINGO).save_pretrained(folder)
+    return folder
+
+
+GEMMA = """
+{{- bos_token }}
+{%- set first = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}
+{%- for message in messages[1 if messages[0].role == 'system' else 0:] %}
+    {%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Conversation roles must alternate user/assistant') }}
+    {%- endif %}
+    {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}
+    {{- first if loop.first }}
+    {%- if message.content is string %}
+        {{- message.content | trim }}
+    {%- else %}
+        {%- for part in message.content %}
+            {{- '<audio_soft_token>' if part.type == 'audio' else part.text | trim }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<end_of_turn>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<start_of_turn>model\n' }}
+{%- endif %}
+"""
+
+
+def build_gemma3n(folder: Path) -> Path:
+    """Windows of 24 tokens; the last two of six layers look at what the two before them keep."""
+    control = ["<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<start_of_audio>"]
+    # Those of pictures and sounds come behind the ones of text.
+    beyond = ["<image>", "<end_of_audio>", "<audio_soft_token>", "<audio_padding>"]
+    tokenizer = byte_level_tokenizer(control=[*control, *beyond])
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    tokenizer.chat_template = GEMMA
+    id_of = tokenizer.convert_tokens_to_ids
+    config = Gemma3nConfig(
+        text_config={
+            **TEXT,
+            "num_hidden_layers": 6,
+            "num_kv_shared_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "activation_sparsity_pattern": [0.0] * 6,
+            "head_dim": 8,
+            "sliding_window": 24,
+            "vocab_size": len(tokenizer),
+            "vocab_size_per_layer_input": id_of("<image>"),
+            "hidden_size_per_layer_input": 4,
+            "laurel_rank": 4,
+        },
+        audio_config={
+            "hidden_size": 16,
+            "conf_num_attention_heads": 2,
+            "conf_num_hidden_layers": 1,
+            "sscp_conv_channel_size": (4, 4),
+            "vocab_offset": id_of("<end_of_audio>"),
+            "vocab_size": 3,
+        },
+        vision_config={"hidden_size": 16, "vocab_offset": id_of("<image>"), "vocab_size": 1},
+        audio_token_id=id_of("<audio_soft_token>"),
+        boa_token_id=id_of("<start_of_audio>"),
+        eoa_token_id=id_of("<end_of_audio>"),
+        audio_soft_tokens_per_image=188,
+    )
+    model = Gemma3nForConditionalGeneration(Gemma3n().part(config))
+    fill(model)
+    generation = greedy_and_printable(tokenizer, len(tokenizer), ends=["<end_of_turn>", "<eos>"])
+    # Its template trims what was said.
+    generation.suppress_tokens += tokenizer.encode(" ")
+    model.generation_config = generation
+    model.save_pretrained(folder)
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Gemma3nAudioFeatureExtractor().save_pretrained(folder)
     return folder
 
 

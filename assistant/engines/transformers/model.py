@@ -51,7 +51,8 @@ class Checkpoint:
         """What the model keeps of each token."""
         text = self.model.config.get_text_config()
         return CacheShape(
-            layers=text.num_hidden_layers,
+            # The last ones may look at what others keep.
+            layers=text.num_hidden_layers - getattr(text, "num_kv_shared_layers", 0),
             heads=text.num_key_value_heads,
             head_width=getattr(text, "head_dim", text.hidden_size // text.num_attention_heads),
             bytes_per_number=self.model.dtype.itemsize,
@@ -142,10 +143,15 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        if absent := {*report["missing_keys"], *report["mismatched_keys"]}:
+        absent = {
+            name
+            for name in map(str, {*report["missing_keys"], *report["mismatched_keys"]})
+            if not any(f".{part}." in f".{name}" for part in architecture.unused)
+        }
+        if absent:
             raise EngineError(
                 f"The weights of {model} are not those of its architecture: {len(absent)} tensors "
-                f"are missing or of another shape, such as {min(map(str, absent))}."
+                f"are missing or of another shape, such as {min(absent)}."
             )
         # Read again, since the library takes a damaged one for none.
         generation = GenerationConfig.from_pretrained(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.flamingo import AudioFlamingo3, MusicFlamingo
+from assistant.engines.transformers.models.gemma3n import Gemma3n
 from assistant.engines.transformers.models.phi4 import Phi4Multimodal
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
 from assistant.engines.transformers.models.qwen_omni import Qwen3Omni, Qwen25Omni
@@ -15,6 +16,7 @@ _ENTRIES: tuple[Architecture, ...] = (
     AudioFlamingo3(),
     MusicFlamingo(),
     Phi4Multimodal(),
+    Gemma3n(),
     Qwen3Omni(),
     Voxtral(),
 )

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import (
@@ -21,12 +22,14 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     Gemma3nForConditionalGeneration,
+    GraniteSpeechForConditionalGeneration,
     MusicFlamingoForConditionalGeneration,
     Phi4MultimodalForCausalLM,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
     VoxtralForConditionalGeneration,
 )
+from transformers.audio_utils import mel_filter_bank
 from transformers.models.qwen2_5_omni import processing_qwen2_5_omni as qwen25_processing
 from transformers.models.qwen3_omni_moe import processing_qwen3_omni_moe as qwen3_processing
 
@@ -38,6 +41,7 @@ from tests.tiny_architectures import (
     TEKKEN_SPECIALS,
     build_audio_flamingo,
     build_gemma3n,
+    build_granite_speech,
     build_music_flamingo,
     build_phi4,
     build_qwen3_omni,
@@ -329,6 +333,56 @@ class Gemma3nCard(_TemplateCard):
         return f"\n\n<start_of_audio>{audio_token * length}<end_of_audio>\n\n"
 
 
+class GraniteSpeechCard(_TemplateCard):
+    """Sounds are marked in the text, as its card does. Its adapter is added to the weights.
+
+    What the library takes from torchaudio is computed here from its definition; each sound is
+    encoded alone: the encoder hears the padding of a batch.
+    """
+
+    model_class = GraniteSpeechForConditionalGeneration
+
+    def __init__(self, folder: Path) -> None:
+        self.model: Any = self.load(folder).eval()
+        self.end_ids = set(self.model.generation_config.eos_token_id)
+        self.inputs = lru_cache(maxsize=4)(self.make_inputs)  # type: ignore[method-assign]
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        add_adapter(self.model, folder)
+        together = self.model.model.get_audio_features
+
+        def alone(features: torch.Tensor, **options: Any) -> Any:
+            outputs = [
+                together(each[None, : int(each.any(-1).nonzero().max()) + 1], **options)
+                for each in features
+            ]
+            encoded = [each.pooler_output[0] for each in outputs]
+            outputs[0].pooler_output = torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True)
+            return outputs[0]
+
+        self.model.model.get_audio_features = alone
+
+    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
+        return marked(prompt, "<|audio|>")
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        alone = [self.log_mel(sound) for sound in heard]
+        # Three tokens for every fifteen pairs of spectra.
+        lengths = [3 * -(-len(pairs) // 15) for pairs in alone]
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        together = torch.nn.utils.rnn.pad_sequence(alone, batch_first=True)
+        return {"input_features": together, "input_features_mask": mask}, lengths
+
+    def log_mel(self, sound: Any) -> torch.Tensor:
+        framed = np.lib.stride_tricks.sliding_window_view(np.pad(sound, 256, mode="reflect"), 512)
+        # The window lies in the middle of what is transformed.
+        window = np.pad(np.hanning(401)[:400], 56)
+        power = np.abs(np.fft.rfft(framed[::160].astype(np.float64) * window)) ** 2
+        log = np.log10(np.maximum(power @ mel_filter_bank(257, 80, 0.0, 8000.0, 16_000), 1e-10))
+        log = np.maximum(log, log.max() - 8) / 4 + 1
+        pairs = log[: len(log) // 2 * 2].reshape(-1, 160)
+        return torch.from_numpy(pairs.astype(np.float32))
+
+
 def marked(prompt: Prompt, marker: str) -> list[dict[str, Any]]:
     """Messages of one text each, with a marker for each sound."""
     return [
@@ -361,6 +415,7 @@ def _bytes(message: Message) -> list[int]:
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
     "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
     "gemma3n": (build_gemma3n, Gemma3nCard),
+    "granite_speech": (build_granite_speech, GraniteSpeechCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
     "phi4_multimodal": (build_phi4, Phi4Card),
     "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),

@@ -5,6 +5,8 @@ The reference sees the whole conversation from scratch each time; ours keeps wha
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.registry import ARCHITECTURES
+from assistant.errors import EngineError
 from tests import speech
 from tests.dialogue import prompt, system, user
 from tests.model_card import ModelCard
@@ -108,6 +111,11 @@ def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None
     checkpoint, card = model
 
     class OfThese(Conversations):
+        def declared(self, session_id: int, *more: Message) -> Prompt:
+            # Some answer nothing that has no sound in it.
+            opening = [user(FIRST)] if checkpoint.architecture.needs_audio else []
+            return prompt(*opening, *self.histories[session_id], *more)
+
         @staticmethod
         def check(generator: Generator, declared: Prompt, events: list[ReplyEvent]) -> None:
             check(card, declared, events)
@@ -115,6 +123,25 @@ def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None
     OfThese.checkpoint = checkpoint
     limits = settings(max_examples=5, stateful_step_count=10, deadline=None)
     run_state_machine_as_test(OfThese, settings=limits)
+
+
+def test_a_model_that_is_asked_about_sounds_alone(tmp_path: Path) -> None:
+    build, _ = MODELS["granite_speech"]
+    checkpoint = load(str(build(tmp_path)), ON_CPU)
+    assert checkpoint.modes == {"audio_analysis"}
+    with pytest.raises(EngineError, match="asked about sounds"):
+        start(generator_of(checkpoint), prompt(user("Hello.")))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "adapter"), [("granite_speech", "."), ("phi4_multimodal", "speech-lora")]
+)
+def test_a_checkpoint_without_its_adapter(tmp_path: Path, architecture: str, adapter: str) -> None:
+    build, _ = MODELS[architecture]
+    folder = build(tmp_path / "model")
+    (folder / adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(EngineError, match="holds no adapter that can be read"):
+        load(str(folder), ON_CPU)
 
 
 def test_each_has_its_test() -> None:

@@ -19,6 +19,8 @@ from transformers import (
     Gemma3nAudioFeatureExtractor,
     Gemma3nConfig,
     Gemma3nForConditionalGeneration,
+    GraniteSpeechConfig,
+    GraniteSpeechForConditionalGeneration,
     MusicFlamingoConfig,
     MusicFlamingoForConditionalGeneration,
     MusicFlamingoProcessor,
@@ -416,12 +418,63 @@ def build_phi4(folder: Path) -> Path:
     return folder
 
 
+def build_granite_speech(folder: Path) -> Path:
+    """Beside its weights lies the adapter with which it understands speech."""
+    control = ["<|endoftext|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|audio|>"]
+    tokenizer = byte_level_tokenizer(control=control)
+    tokenizer.chat_template = PHI
+    # As in the published one, the last token has no embedding.
+    audio = tokenizer.convert_tokens_to_ids("<|audio|>")
+    config = GraniteSpeechConfig(
+        text_config={"model_type": "granite", **TEXT, "vocab_size": audio},
+        encoder_config={
+            "num_layers": 2,
+            "hidden_dim": 16,
+            "num_heads": 2,
+            "output_dim": 8,
+            "context_size": 20,
+            "max_pos_emb": 32,
+            "conv_kernel_size": 5,
+        },
+        projector_config={
+            "model_type": "blip_2_qformer",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "encoder_hidden_size": 16,
+        },
+        audio_token_index=audio,
+        tie_word_embeddings=False,
+    )
+    model = GraniteSpeechForConditionalGeneration(config)
+    fill(model)
+    model.generation_config = greedy_and_printable(
+        tokenizer, audio, ends=["<|end|>", "<|endoftext|>"]
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    front_end = {
+        "feature_extractor_type": "GraniteSpeechFeatureExtractor",
+        "melspec_kwargs": {
+            "sample_rate": 16_000,
+            "n_fft": 512,
+            "win_length": 400,
+            "hop_length": 160,
+            "n_mels": 80,
+        },
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(front_end))
+    build_adapter(folder, model, ["q_proj", "v_proj"])
+    return folder
+
+
 def build_adapter(folder: Path, model: Any, target_modules: list[str]) -> Path:
     """One as PEFT keeps it, for these layers of the language model."""
     numbers = np.random.Generator(np.random.PCG64(1))
     rank, weights = 4, {}
     for name, module in model.named_modules():
-        if ".layers." in name and name.endswith(tuple(target_modules)):
+        if ".layers." in name and "encoder" not in name and name.endswith(tuple(target_modules)):
             for letter, shape in (
                 ("A", (rank, module.in_features)),
                 ("B", (module.out_features, rank)),

@@ -108,6 +108,8 @@ class PromptRenderer:
         """
         if not prompt.messages:
             raise EngineError("There is nothing to answer: the conversation is empty.")
+        if self._checkpoint.architecture.needs_audio and not any(_audio_parts(prompt)):
+            raise EngineError("There is nothing to answer: this model is asked about sounds.")
         known: list[tuple[int, ...]] = []
         chat = [self._chat_message(message, known) for message in prompt.messages]
         text = self._tokenizer.apply_chat_template(

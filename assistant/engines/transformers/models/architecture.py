@@ -14,6 +14,10 @@ from transformers.cache_utils import Cache
 from assistant.engines.engine import Mode
 from audio_io.pcm import Int16Array
 
+# Half an hour of speech and more. Memory is set aside for the whole of a conversation, and beyond
+# this there would be little for others.
+MAX_CONTEXT_TOKENS = 32_768
+
 Chat = list[dict[str, Any]]
 """Messages as chat templates take them: a user's `content` is a list of texts and sounds."""
 
@@ -35,6 +39,9 @@ class Architecture:
     """What is written before and after the tokens of a sound, where the template doesn't."""
     unused: tuple[str, ...] = ()
     """Parts of the model that neither audio nor text needs; their memory is freed."""
+
+    needs_audio = False
+    """Whether a prompt without audio is not for it."""
 
     # Loading.
 
@@ -61,7 +68,7 @@ class Architecture:
     def context_tokens(self, config: Any) -> int:
         """Most tokens that a prompt and its reply may take together."""
         tokens: int = config.get_text_config().max_position_embeddings
-        return tokens
+        return min(tokens, MAX_CONTEXT_TOKENS)
 
     # The prompt.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.flamingo import AudioFlamingo3, MusicFlamingo
 from assistant.engines.transformers.models.gemma3n import Gemma3n
+from assistant.engines.transformers.models.granite_speech import GraniteSpeech
 from assistant.engines.transformers.models.phi4 import Phi4Multimodal
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
 from assistant.engines.transformers.models.qwen_omni import Qwen3Omni, Qwen25Omni
@@ -17,6 +18,7 @@ _ENTRIES: tuple[Architecture, ...] = (
     MusicFlamingo(),
     Phi4Multimodal(),
     Gemma3n(),
+    GraniteSpeech(),
     Qwen3Omni(),
     Voxtral(),
 )

@@ -51,6 +51,7 @@ class ServerConfig(_Section):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_self_signed: bool = False
+    leave_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
     @property
     def is_local(self) -> bool:

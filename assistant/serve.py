@@ -21,6 +21,7 @@ from assistant.choice import check_converses
 from assistant.config import Config, ServerConfig, WebRtcConfig
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError
+from assistant.realtime.registry import SessionRegistry
 from assistant.server import create_app
 from assistant.tls import Certificate, check_certificate, self_signed, state_folder
 from assistant.wire import WebSocketWire
@@ -50,8 +51,27 @@ def _loop_factory(config: WebRtcConfig) -> Callable[[], asyncio.AbstractEventLoo
     return partial(PortRangeLoop, *config.udp_ports) if config.udp_ports else None
 
 
-class _Server(uvicorn.Server):
-    """Leaves the signals to us: uvicorn passes them on, which would end us before our engine."""
+class Server(uvicorn.Server):
+    """A server that lets its conversations come to their end, if there is time for that.
+
+    Leaves the signals to us: uvicorn passes them on, which would end us before our engine.
+    """
+
+    def __init__(self, config: uvicorn.Config, registry: SessionRegistry) -> None:
+        super().__init__(config)
+        self._registry = registry
+
+    async def leave(self, within_s: float) -> None:
+        """End, once nothing is going on any more, or so much time has passed."""
+        logger.info("Shutting down within %g s; a second signal ends at once.", within_s)
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + within_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                await self._registry.leave()
+        # What was asked for by HTTP may take the rest of the time.
+        self.config.timeout_graceful_shutdown = max(GOODBYE_S, int(until_s - now_s()))
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,11 +85,16 @@ async def _serve(
     loading = asyncio.current_task()
     assert loading is not None
 
+    leaving: asyncio.Task[None] | None = None
+
     def end(number: int) -> None:
-        if server.started:
-            server.handle_exit(number, None)
-        else:
+        nonlocal leaving
+        if not server.started:
             loading.cancel()
+        elif number == signal.SIGTERM and leaving is None:
+            leaving = asyncio.create_task(server.leave(config.server.leave_s), name="leaving")
+        else:
+            server.handle_exit(number, None)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end, number)
@@ -80,21 +105,22 @@ async def _serve(
         announce(config.server, port=listener.getsockname()[1])
         await server.serve(sockets=[listener])
     finally:
+        if leaving:
+            leaving.cancel()
         await engine.close()
 
 
-def make_server(
-    config: Config, engine: Engine, certificate: Certificate | None = None
-) -> uvicorn.Server:
+def make_server(config: Config, engine: Engine, certificate: Certificate | None = None) -> Server:
     """The server as it is run, for an engine that will have started. Raises as `create_app`."""
+    registry = SessionRegistry(engine, config)
 
     class Wire(WebSocketWire):
         # Half of it for the session to find out, and half to say so.
         stuck_s = 2 * config.limits.send_timeout_s
 
-    return _Server(
+    return Server(
         uvicorn.Config(
-            create_app(config, engine),
+            create_app(config, engine, registry),
             ssl_certfile=certificate.certificate if certificate else None,
             ssl_keyfile=certificate.key if certificate else None,
             ws=Wire,
@@ -103,7 +129,8 @@ def make_server(
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=GOODBYE_S,
             log_level="warning",
-        )
+        ),
+        registry,
     )
 
 

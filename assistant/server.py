@@ -49,12 +49,13 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(config: Config, engine: Engine) -> FastAPI:
+def create_app(config: Config, engine: Engine, registry: SessionRegistry | None = None) -> FastAPI:
     """The application for `engine`, which must have started before the first request.
 
-    Raises ConfigError where the API keys can't be read.
+    `registry`: of its sessions, for who wants to end them. Raises ConfigError where the API keys
+    can't be read.
     """
-    registry = SessionRegistry(engine, config)
+    registry = registry or SessionRegistry(engine, config)
     secrets = ClientSecrets(config.limits.max_client_secrets)
     minting = RateLimit(config.limits.client_secrets_per_minute)
     door = Door(config.server, read_api_keys(config.server), secrets)
@@ -93,7 +94,9 @@ def create_app(config: Config, engine: Engine) -> FastAPI:
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        return JSONResponse({"status": "ok", "model": engine.info.model})
+        # Whoever spreads conversations over servers is to send this one no more.
+        status, code = ("leaving", 503) if registry.leaving else ("ok", 200)
+        return JSONResponse({"status": status, "model": engine.info.model}, status_code=code)
 
     @app.get("/metrics")
     async def metrics() -> Response:

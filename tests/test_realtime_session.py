@@ -725,3 +725,28 @@ def test_a_context_that_fills_up_is_emptied_by_half_while_nobody_waits(
     assert [prefill.prompt.messages for prefill in prefills] == (
         [client.session.messages] if left < 6 else []
     )
+
+
+def test_a_session_that_nothing_goes_on_in_ends_when_it_is_to_end() -> None:
+    assert Client().session.leave("Bye.") == [Close("Bye.")]
+
+
+def test_a_session_that_is_to_end_lets_a_turn_and_its_reply_come_to_their_end() -> None:
+    client = Client()
+    client.starts_to_speak()
+    assert client.session.leave("Bye.") == []
+    spoken = [*client.pauses(), *client.stops(), *client.model_says(*REPLY[:-1])]
+    assert not any(isinstance(effect, Close) for effect in spoken)
+    *told, last = client.model_says(FINISHED)
+    assert types(told)[-1] == "response.done"
+    assert last == Close("Bye.")
+
+
+def test_a_session_that_is_to_end_waits_for_responses_beside_it_too() -> None:
+    client = Client()
+    (start, *_) = client.send("response.create", response={"conversation": "none"})
+    assert isinstance(start, StartReply)
+    assert client.session.leave("Bye.") == []
+    for event in REPLY[:-1]:
+        assert Close("Bye.") not in client.session.generated(start.reply_id, event)
+    assert client.session.generated(start.reply_id, FINISHED)[-1] == Close("Bye.")

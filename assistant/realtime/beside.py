@@ -26,6 +26,9 @@ class SideReplies:
     def __contains__(self, response_id: str) -> bool:
         return response_id in self._responses
 
+    def __len__(self) -> int:
+        return len(self._responses)
+
     def start(
         self, prompt: Prompt, options: ReplyOptions, metadata: dict[str, str] | None
     ) -> list[Effect]:

@@ -203,6 +203,11 @@ class Dialogue:
     # What the model says.
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nobody speaks, and no reply is under way."""
+        return not self._turns.speaking and not self._turns.replying
+
+    @property
     def has_time(self) -> bool:
         """Whether nobody waits for a reply's first token."""
         return not self._turns.replying or self._responder.has_begun

@@ -128,6 +128,10 @@ class LiveSession:
             self._audio.arrived(len(heard), sample_rate_hz, now_ms())
             await self._feed(heard, sample_rate_hz)
 
+    async def leave(self, reason: str) -> None:
+        """Have the session end as soon as nothing is going on in it."""
+        await self._carry_out(self._session.leave(reason))
+
     async def closed(self, sink: EventSink) -> None:
         """Return when the session has ended and `sink` has got its last event."""
         await self._closed.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +25,8 @@ from audio_io.vad import make_detector
 
 logger = logging.getLogger(__name__)
 
+LEAVING = "The server is being shut down. Connect again to reach another."
+
 
 class SessionRegistry:
     """Opens sessions over one engine, and knows those that are open."""
@@ -33,6 +36,28 @@ class SessionRegistry:
         self._config = config
         self._sessions: dict[str, LiveSession] = {}
         self._taken = 0
+        self._leaving = False
+        self._all_left = asyncio.Event()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether there will be no more sessions."""
+        return self._leaving
+
+    async def leave(self) -> None:
+        """Open no more sessions; returns when those that there are have come to their end.
+
+        Each ends as soon as nobody speaks in it and no reply is under way.
+        """
+        self._leaving = True
+        self._note_whether_all_left()
+        for live in [*self._sessions.values()]:
+            await live.leave(LEAVING)
+        await self._all_left.wait()
+
+    def _note_whether_all_left(self) -> None:
+        if self._leaving and not self._taken:
+            self._all_left.set()
 
     def get(self, session_id: str) -> LiveSession | None:
         """The open session with that id."""
@@ -79,6 +104,9 @@ class SessionRegistry:
                 session, model, segmenter, max_message_bytes=limits.max_message_bytes
             ) as live:
                 with self._listed(live):
+                    if self._leaving:
+                        # It was being opened when all others were told.
+                        await live.leave(LEAVING)
                     yield live
 
     def preview(self, *wishes: dict[str, Any]) -> dict[str, Any]:
@@ -109,6 +137,9 @@ class SessionRegistry:
     @contextmanager
     def _place(self) -> Iterator[None]:
         """One of the places for sessions, counted from before the first wait."""
+        if self._leaving:
+            metrics.REFUSED.inc()
+            raise RefusedError(LEAVING)
         if self._taken >= self._config.limits.max_sessions:
             metrics.REFUSED.inc()
             raise RefusedError(f"All {self._taken} sessions are taken; try again in a while.")
@@ -119,6 +150,7 @@ class SessionRegistry:
         finally:
             self._taken -= 1
             metrics.SESSIONS.dec()
+            self._note_whether_all_left()
 
 
 def default_settings(config: Config) -> SessionSettings:

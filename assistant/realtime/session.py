@@ -115,6 +115,8 @@ class RealtimeSession:
         )
         self._beside = SideReplies(new_id=new_id, send=self._stamped)
         self._expires_ms: int | None = now_ms() + limits.max_session_s * 1000
+        self._leaving: str | None = None
+        """Why the session is to end, once it is."""
 
     # What a transport asks about the session.
 
@@ -144,7 +146,7 @@ class RealtimeSession:
     def receive(self, event: ClientEvent) -> list[Effect]:
         """An event from the client. Its errors are answered, not raised."""
         try:
-            return self._then_transcribed(self._receive(event))
+            return self._go_on(self._receive(event))
         except ProtocolError as error:
             return self.refused(error, event.event_id)
 
@@ -171,7 +173,7 @@ class RealtimeSession:
                 code="input_audio_buffer_full",
             )
             return self.refused(full)
-        return self._then_transcribed(self._dialogue.heard(event))
+        return self._go_on(self._dialogue.heard(event))
 
     def flushed(
         self, utterance: Utterance | None, event_id: str | None, *, idle: bool = False
@@ -186,15 +188,15 @@ class RealtimeSession:
                 code="input_audio_buffer_commit_empty",
             )
             return [*self._dialogue.taken(), *self.refused(empty, event_id)]
-        return self._then_transcribed(self._dialogue.committed(utterance))
+        return self._go_on(self._dialogue.committed(utterance))
 
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
         """The next event of a reply; what a cancelled one still says is ignored."""
         if reply_id in self._beside:
-            return self._beside.generated(reply_id, event)
+            return self._go_on(self._beside.generated(reply_id, event))
         if reply_id in self._transcripts:
-            return self._then_transcribed(self._transcripts.generated(event))
-        return self._then_transcribed(self._dialogue.generated(reply_id, event))
+            return self._go_on(self._transcripts.generated(event))
+        return self._go_on(self._dialogue.generated(reply_id, event))
 
     def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
         """The model has no room for the reply's prompt, which takes so many tokens.
@@ -206,10 +208,10 @@ class RealtimeSession:
     def failed(self, reply_id: str, reason: str) -> list[Effect]:
         """The model couldn't make the reply."""
         if reply_id in self._beside:
-            return self._beside.failed(reply_id, reason)
+            return self._go_on(self._beside.failed(reply_id, reason))
         if reply_id in self._transcripts:
-            return self._then_transcribed(self._transcripts.failed(reason))
-        return self._then_transcribed(self._dialogue.failed(reply_id, reason))
+            return self._go_on(self._transcripts.failed(reason))
+        return self._go_on(self._dialogue.failed(reply_id, reason))
 
     def time(self, now_ms: int) -> list[Effect]:
         """The clock has reached `next_deadline_ms`."""
@@ -226,8 +228,16 @@ class RealtimeSession:
         is_idle = idle_ms is not None and idle_ms <= now_ms
         return [FlushHearing(event_id=None, idle=True)] if is_idle else []
 
-    def _then_transcribed(self, effects: list[Effect]) -> list[Effect]:
-        """What was to be done, and the next transcription where there is time for it now."""
+    def leave(self, reason: str) -> list[Effect]:
+        """End as soon as nobody speaks and no reply is under way; `reason` is for the client."""
+        self._leaving = reason
+        return self._go_on([])
+
+    def _go_on(self, effects: list[Effect]) -> list[Effect]:
+        """What was to be done, and what there is time for now: the next transcription, or to go."""
+        if self._leaving is not None:
+            quiet = self._dialogue.is_quiet and not self._beside
+            return [*effects, Close(self._leaving)] if quiet else effects
         return [*effects, *(self._transcripts.go_on() if self._dialogue.has_time else [])]
 
     # Client events.

@@ -58,6 +58,7 @@ class Generator:
             context_tokens=self.memory.tokens_per_slot,
             device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
             max_audio_s=MAX_AUDIO_S,
+            tools=self.renderer.takes_tools,
             modes=self.checkpoint.modes,
         )
 

@@ -7,6 +7,7 @@ so that it stays text; and a reply whose ids are known is put in by its ids.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from assistant.conversation import (
     written_in,
 )
 from assistant.engines.engine import TokenCount
+from assistant.engines.transformers.calls import are_taught
 from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.models.architecture import Chat
 from assistant.engines.transformers.slots import Units
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
@@ -92,6 +95,8 @@ class PromptRenderer:
         self._tokenizer = checkpoint.tokenizer
         self._audio_id = checkpoint.audio_token_id
         self._audio_token: str = self._tokenizer.convert_ids_to_tokens(self._audio_id)
+        self.takes_tools = are_taught(self._tokenizer.chat_template or "")
+        """Whether the model can be told of functions, and its calls of them be read."""
         # What was said before comes again with every turn.
         self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
@@ -111,9 +116,10 @@ class PromptRenderer:
         if self._checkpoint.architecture.needs_audio and not any(_audio_parts(prompt)):
             raise EngineError("There is nothing to answer: this model is asked about sounds.")
         known: list[tuple[int, ...]] = []
-        chat = [self._chat_message(message, known) for message in prompt.messages]
+        chat = self._chat(prompt.messages, known)
         text = self._tokenizer.apply_chat_template(
             self._checkpoint.architecture.chat(chat, self._audio_token),
+            tools=self._tools(prompt) or None,
             add_generation_prompt=True,
             tokenize=False,
         )
@@ -134,20 +140,80 @@ class PromptRenderer:
                 ids.append(id_)
         return RenderedPrompt(tuple(ids), tuple(spans))
 
+    def _chat(self, messages: tuple[Message, ...], known: list[tuple[int, ...]]) -> Chat:
+        """The messages as chat templates take them; ids go to `known` and leave a mark.
+
+        What the assistant says before it calls a function, and the call, are one message there.
+        """
+        chat: Chat = []
+        for message in messages:
+            written = self._chat_message(message, known)
+            is_call = isinstance(message.parts[0], FunctionCall) if message.parts else False
+            if is_call and chat and chat[-1]["role"] == "assistant":
+                before = chat.pop()
+                written["content"] = before["content"] + written["content"]
+                calls = [*before.get("tool_calls", ()), *written.get("tool_calls", ())]
+                if calls:
+                    written["tool_calls"] = calls
+            chat.append(written)
+        return chat
+
     def _chat_message(self, message: Message, known: list[tuple[int, ...]]) -> dict[str, Any]:
-        """The message as chat templates take it; ids go to `known` and leave a mark."""
-        if message.role == "user":
+        if message.role == "user" or (message.role == "tool" and not self.takes_tools):
+            # A template that knows of no functions may refuse to know of their outputs.
             content = [self._content(part) for part in message.parts]
-            return {"role": message.role, "content": content}
-        pieces = []
+            return {"role": "user", "content": content}
+        pieces: list[str] = []
+        calls: list[dict[str, Any]] = []
         for part in message.parts:
             ids = part.token_ids if isinstance(part, TextPart | FunctionCall) else ()
             if ids:
                 pieces.append(f"{_IDS}{len(known)}{_IDS}")
                 known.append(ids)
+            elif isinstance(part, FunctionCall) and self.takes_tools:
+                calls.append(self._function_call(part))
             else:
                 pieces += map(self._cut, written_in(part))
-        return {"role": message.role, "content": "".join(pieces)}
+        written = {"role": message.role, "content": "".join(pieces)}
+        return {**written, "tool_calls": calls} if calls else written
+
+    def _function_call(self, call: FunctionCall) -> dict[str, Any]:
+        try:
+            arguments = json.loads(call.arguments)
+        except json.JSONDecodeError:
+            arguments = call.arguments
+        function = {"name": call.name, "arguments": arguments}
+        return {"type": "function", "function": self._cut_throughout(function)}
+
+    def _tools(self, prompt: Prompt) -> list[dict[str, Any]]:
+        """The functions, as chat templates take them; none where none may be called."""
+        if prompt.tool_choice == "none" or not self.takes_tools:
+            return []
+        return [
+            {
+                "type": "function",
+                "function": self._cut_throughout(
+                    {
+                        "name": tool.name,
+                        "description": tool.description,
+                        "parameters": tool.parameters,
+                    }
+                ),
+            }
+            for tool in prompt.tools
+        ]
+
+    def _cut_throughout(self, value: Any) -> Any:
+        """JSON in which no text spells a control token."""
+        match value:
+            case str():
+                return self._cut(value)
+            case list():
+                return [self._cut_throughout(item) for item in value]
+            case dict():
+                return {self._cut(key): self._cut_throughout(item) for key, item in value.items()}
+            case _:
+                return value
 
     def _content(self, part: Part) -> dict[str, str]:
         if isinstance(part, AudioPart):

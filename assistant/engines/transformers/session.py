@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from secrets import token_hex
 from typing import Self
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import PrefillReport, ReplyEvent, ReplyOptions, Started, TokenCount
+from assistant.engines.transformers.calls import CallReader
 from assistant.engines.transformers.connection import Call, WorkerConnection
 from assistant.engines.transformers.messages import (
     Count,
@@ -127,6 +130,8 @@ class TransformersReply:
         self._side = side
         self._call: Call | None = None
         self._cancelled = False
+        self._reader = CallReader(lambda: f"call_{token_hex(8)}") if prompt.tools else None
+        self._read: deque[ReplyEvent] = deque()
 
     def __aiter__(self) -> Self:
         return self
@@ -134,9 +139,14 @@ class TransformersReply:
     async def __anext__(self) -> ReplyEvent:
         if self._call is None and not self._cancelled:
             await self._begin()
-        event = await self._call.next() if self._call else None
-        if event is None or self._cancelled:
+        while not self._read and (event := await self._next()):
+            self._read.extend(self._reader.read(event) if self._reader else [event])
+        if not self._read or self._cancelled:
             raise StopAsyncIteration
+        return self._read.popleft()
+
+    async def _next(self) -> ReplyEvent | None:
+        event = await self._call.next() if self._call else None
         assert not isinstance(event, TokenCount)
         return event
 

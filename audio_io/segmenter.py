@@ -75,6 +75,11 @@ class Utterance:
         """Position after the last sample."""
         return self.start_sample + len(self.samples)
 
+    def newest(self, duration_ms: int) -> Utterance:
+        """Its last so many ms, or all of it where that is less."""
+        start = max(0, len(self.samples) - duration_ms * SAMPLES_PER_MS)
+        return Utterance(self.samples[start:], self.start_sample + start)
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Utterance)

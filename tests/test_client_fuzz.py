@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assistant import metrics
 from assistant.engines.engine import Started, Text
 from assistant.errors import ProtocolError
 from assistant.realtime.effects import Effect, FlushHearing, Send, StartReply
@@ -139,11 +140,17 @@ RIGHT: list[dict[str, Any]] = [
         "response": {
             "conversation": "none",
             "input": [{"type": "item_reference", "id": "item_1"}],
-            "metadata": {"a": "b"},
+            "metadata": {"a": "b", "latency.first_token_ms": "x", "latency.speculation": "x"},
             "instructions": "",
         },
     },
     {"type": "response.create"},
+    {
+        "type": "response.create",
+        "response": {
+            "metadata": {"latency.speech_end_ms": "x", "latency.turn_end_ms": "y"},
+        },
+    },
     {"type": "response.cancel", "response_id": "resp_1"},
 ]
 right = st.integers(0, len(RIGHT) - 1).map(lambda index: RIGHT[index])
@@ -175,6 +182,7 @@ def test_every_message_is_answered_and_none_breaks_the_session(
             match effect:
                 case Send():
                     watch.sees(orjson.loads(orjson.dumps(effect.event)))
+                    metrics.sent(effect.event)
                 case FlushHearing():
                     carry_out(client.session.flushed(utterance(), effect.event_id))
                 case StartReply():

@@ -150,6 +150,15 @@ def test_a_reply_that_a_client_cuts_keeps_its_tokens(
     assert client.session.messages[-1].parts == tuple(parts)
 
 
+def test_a_reply_that_was_spoken_elsewhere_is_taken_by_its_words() -> None:
+    client = Client(**MANUAL)
+    content = [{"type": "output_audio", "transcript": "Good day"}]
+    item = {"type": "message", "role": "assistant", "content": content}
+    added, _ = sent(client.send("conversation.item.create", item=item))
+    assert added["item"]["content"] == [{"type": "output_text", "text": "Good day"}]
+    assert client.said_by("assistant") == ["Good day"]
+
+
 def test_another_item_with_the_same_words_has_no_tokens() -> None:
     client = Client()
     client.speaks()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assistant import metrics
 from assistant.conversation import AudioPart, OneTool, TextPart, Tool
 from assistant.engines.engine import (
     Finished,
@@ -98,6 +99,23 @@ def test_what_is_asked_for_one_response_holds_for_that_one_alone() -> None:
     after = start_in(creates(client))
     assert after.prompt.messages[0].parts == (TextPart("Be brief."),)
     assert after.prompt.tools == () and after.options.max_output_tokens == 50
+
+
+def test_times_that_a_client_tells_are_not_taken_for_ours() -> None:
+    client = Client(**MANUAL)
+    metadata = {"mine": "1", "latency.speech_end_ms": "x", "latency.turn_end_ms": "y"}
+    (created,) = sent(creates(client, metadata=metadata))
+    assert created["response"]["metadata"] == metadata
+    assert sent(client.model_says(*REPLY))[-1]["response"]["metadata"] == {
+        "mine": "1",
+        "latency.first_token_ms": "0",
+        "latency.total_ms": "0",
+        "latency.speculation": "none",
+    }
+    start = asides(client, metadata=metadata)
+    (*_, done) = sent(hears(client, start, *REPLY))
+    assert done["response"]["metadata"] == metadata
+    metrics.sent(done)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +457,8 @@ def test_a_silence_after_a_reply_is_answered() -> None:
     assert client.session.time(7999) == []
     client.now_ms = 8000
     assert client.session.time(8000) == [FlushHearing(None, idle=True)]
-    effects = client.session.flushed(utterance(32_000, 96_000), None, idle=True)
+    # What was heard before is none of its silence.
+    effects = client.session.flushed(utterance(16_000, 112_000), None, idle=True)
     assert types(effects) == TIMED_OUT
     triggered, committed, *_ = sent(effects)
     assert (triggered["audio_start_ms"], triggered["audio_end_ms"]) == (2000, 8000)

@@ -26,6 +26,14 @@ class OutputText(ClientModel):
     text: str
 
 
+class OutputAudio(ClientModel):
+    """A reply that was spoken elsewhere: its words are what counts here."""
+
+    type: Literal["output_audio"]
+    transcript: str
+    audio: Any = None
+
+
 class _Item(ClientModel):
     id: str | None = Field(default=None, min_length=1, max_length=64)
     object: Literal["realtime.item"] | None = None
@@ -49,7 +57,9 @@ class UserItem(_Item):
 class AssistantItem(_Item):
     type: Literal["message"]
     role: Literal["assistant"]
-    content: Annotated[list[OutputText], Field(min_length=1)]
+    content: Annotated[
+        list[Annotated[OutputText | OutputAudio, Field(discriminator="type")]], Field(min_length=1)
+    ]
 
 
 class FunctionCallItem(_Item):

@@ -141,6 +141,9 @@ class Dialogue:
 
     def timed_out(self, silence: Utterance | None) -> list[Effect]:
         """`idle_deadline_ms` has come: the model is to speak up, to what was heard meanwhile."""
+        vad = self._settings.turn_detection
+        if silence is not None and vad is not None and vad.idle_timeout_ms is not None:
+            silence = silence.newest(vad.idle_timeout_ms)
         triggered = self._send(self._turn.timed_out(silence))
         committed = self.history.commit(self._turn.take(silence))
         return [triggered, *committed, *self._act(self._turns.requested())]

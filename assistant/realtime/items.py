@@ -28,6 +28,7 @@ from assistant.realtime.client_items import (
     InputText,
     Item,
     ItemReference,
+    OutputAudio,
     OutputText,
 )
 from assistant.realtime.settings import G711Format, PcmFormat
@@ -91,6 +92,8 @@ def message_from_item(
         match content:
             case InputText() | OutputText():
                 parts.append(TextPart(content.text))
+            case OutputAudio():
+                parts.append(TextPart(content.transcript))
             case InputAudio():
                 at = f"{param}.content.{index}.audio"
                 part = _audio_part(decode_sound(content.audio, format, param=at), at)

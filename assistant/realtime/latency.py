@@ -23,6 +23,9 @@ class TurnEnd:
 class Latency:
     """Times a reply, from when it was wanted."""
 
+    PREFIX = "latency."
+    """Of the keys in the metadata that are ours."""
+
     def __init__(
         self,
         now_ms: Callable[[], int],
@@ -45,10 +48,12 @@ class Latency:
         """For `response.done`: in ms, as the API has room for strings alone."""
         turn = self._turn
         values: dict[str, int | str | None] = {
-            "latency.speech_end_ms": turn.speech_end_ms if turn else None,
-            "latency.turn_end_ms": turn.turn_end_ms if turn else None,
-            "latency.first_token_ms": self._first_token_ms,
-            "latency.total_ms": self._now_ms() - self._wanted_ms,
-            "latency.speculation": self._speculation,
+            "speech_end_ms": turn.speech_end_ms if turn else None,
+            "turn_end_ms": turn.turn_end_ms if turn else None,
+            "first_token_ms": self._first_token_ms,
+            "total_ms": self._now_ms() - self._wanted_ms,
+            "speculation": self._speculation,
         }
-        return {name: str(value) for name, value in values.items() if value is not None}
+        return {
+            self.PREFIX + name: str(value) for name, value in values.items() if value is not None
+        }

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from assistant.conversation import Prompt
-from assistant.engines.engine import ModelSession, Reply, Text, TokenCount
+from assistant.engines.engine import ModelSession, Reply, Text, TokenCount, ToolCall
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 from assistant.realtime.effects import Effect, StartReply
 from assistant.realtime.session import RealtimeSession
@@ -108,7 +108,7 @@ class Replies:
         reply_id = running.start.reply_id
         try:
             async for event in running.reply:
-                begun = begun or isinstance(event, Text)
+                begun = begun or isinstance(event, Text | ToolCall)
                 await self._carry_out(self._session.generated(reply_id, event))
                 await self._delivered()
         except PromptTooLongError as error:

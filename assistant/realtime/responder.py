@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from assistant.conversation import Conversation, Message, Prompt
-from assistant.engines.engine import ReplyEvent, ReplyOptions, Text, Usage
+from assistant.engines.engine import ReplyEvent, ReplyOptions, Text, ToolCall, Usage
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
 from assistant.realtime.latency import Latency, Speculation, TurnEnd
 from assistant.realtime.prompting import offered_in
@@ -102,7 +102,7 @@ class Responder:
     def promote(self, turn: TurnEnd) -> list[Effect]:
         """The speculative reply is wanted: show what it has said, and all that follows."""
         reply = self._current()
-        ready = any(isinstance(event, Text) for event in reply.held or [])
+        ready = any(isinstance(event, Text | ToolCall) for event in reply.held or [])
         reply.response.latency = Latency(self._now_ms, turn, "hit" if ready else "miss")
         announced = self._send(reply.response.created())
         return [CommitReply(reply.response.id), announced, *self.release()]

@@ -134,7 +134,8 @@ class Response:
         closing = self._closed("completed" if status == "completed" else "incomplete")
         self.usage = usage or self._usage_so_far
         if self.latency:
-            self._metadata = {**(self._metadata or {}), **self.latency.metadata()}
+            own = {key: value for key, value in (self._metadata or {}).items() if _is_clients(key)}
+            self._metadata = own | self.latency.metadata()
         details: Event | None = {"type": status} if status != "completed" else None
         if details and reason:
             details["reason"] = reason
@@ -279,6 +280,11 @@ class _TextItem:
     def message(self) -> Message:
         ids = tuple(id_ for piece in self.pieces for id_ in piece.token_ids)
         return Message(self.id, "assistant", (TextPart(self.text, ids),) if self.pieces else ())
+
+
+def _is_clients(metadata_key: str) -> bool:
+    # A client that sends on what another response told must not seem to tell of this one.
+    return not metadata_key.startswith(Latency.PREFIX)
 
 
 def _usage_object(usage: Usage) -> Event:

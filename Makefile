@@ -31,6 +31,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.wire
+	$(BIN)/python -m benchmarks.gateway
 	$(BIN)/python -m benchmarks.conversation
 	$(BIN)/python -m benchmarks.turn_latency
 	$(BIN)/python -m benchmarks.hearing --picture docs/hearing.svg

@@ -87,6 +87,11 @@ class LiveSession:
     def id(self) -> str:
         return self._session.id
 
+    @property
+    def attached(self) -> int:
+        """How many sinks get its events."""
+        return len(self._sinks)
+
     @contextmanager
     def attach(self, sink: EventSink) -> Iterator[None]:
         """Send every event to `sink` too, beginning with `session.created`."""

@@ -64,6 +64,7 @@ class LimitsConfig(_Section):
 
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 64
     max_session_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
+    max_attached: Annotated[int, Field(ge=1, le=10_000)] = 16
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 2**20)] = 15 * 2**20
     max_pending_events: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
     send_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0

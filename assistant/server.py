@@ -107,10 +107,13 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket, call_id: str | None = None) -> None:
         if call_id is not None:
-            if (running := registry.get(call_id)) is not None:
-                await serve_websocket(websocket, running, config.limits)
-            else:
+            if (running := registry.get(call_id)) is None:
                 await websocket.send_denial_response(_no_call(call_id))
+            elif running.attached >= config.limits.max_attached:
+                full = RefusedError(f"{running.attached} connections read along; that is the most.")
+                await websocket.send_denial_response(_refused(full))
+            else:
+                await serve_websocket(websocket, running, config.limits)
             return
         try:
             async with registry.open(session_wishes(websocket)) as live:

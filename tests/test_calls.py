@@ -137,6 +137,19 @@ async def test_nobody_hangs_up_on_a_websocket(address: str) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "call_not_found")
 
 
+async def test_no_more_than_so_many_read_along() -> None:
+    config = Config.load(overrides={"limits": {"max_attached": 2}})
+    async with serving(config) as address:
+        call = Call(address)
+        await call.dial()
+        url = f"ws://{address}/v1/realtime?call_id={call.id}"
+        async with connect(url) as beside:
+            await beside.recv()
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(url)
+        await call.rtc.close()
+
+
 async def test_what_is_appended_beside_a_call_is_refused(address: str) -> None:
     call = Call(address)
     await call.dial()

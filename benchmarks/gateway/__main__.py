@@ -200,7 +200,10 @@ async def run(seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=8.0)
-    asyncio.run(run(parser.parse_args().seconds))
+    seconds = parser.parse_args().seconds
+    if not hasattr(os, "sched_setaffinity"):
+        sys.exit("gateway: only Linux lets server and clients have cores of their own")
+    asyncio.run(run(seconds))
 
 
 if __name__ == "__main__":

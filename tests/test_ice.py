@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from aioice import stun
 from pydantic import ValidationError
 
 from audio_io.errors import UnreachableError
@@ -115,6 +117,53 @@ def test_ports_that_are_asked_for_are_left_alone() -> None:
             transport.close()
 
     run((40_000, 40_000), bind())
+
+
+class Helper(asyncio.DatagramProtocol):
+    """A STUN and TURN server that says where a client is seen, and relays for those it knows."""
+
+    PUBLIC, RELAYED = ("203.0.113.7", 4000), ("203.0.113.8", 5000)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        asked = stun.parse_message(data)
+        answer = stun.Message(asked.message_method, stun.Class.RESPONSE, asked.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = self.PUBLIC
+        if "USERNAME" in asked.attributes:
+            key = hashlib.md5(b"me:example.org:secret").digest()
+            assert asked.check_message_integrity(key)
+            answer.attributes["XOR-RELAYED-ADDRESS"] = self.RELAYED
+            answer.attributes["LIFETIME"] = asked.attributes.get("LIFETIME", 600)
+            answer.add_message_integrity(key)
+        elif asked.message_method != stun.Method.BINDING:
+            answer.message_class = stun.Class.ERROR
+            answer.attributes["ERROR-CODE"] = (401, "Unauthorized")
+            answer.attributes["NONCE"] = b"nonce"
+            answer.attributes["REALM"] = "example.org"
+        self._transport.sendto(bytes(answer), addr)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "found"),
+    [
+        ("stun", f"{Helper.PUBLIC[0]} {Helper.PUBLIC[1]} typ srflx"),
+        ("turn", f"{Helper.RELAYED[0]} {Helper.RELAYED[1]} typ relay"),
+    ],
+)
+async def test_addresses_beyond_this_network_are_found(scheme: str, found: str) -> None:
+    client = RtcClient()
+    offer = await client.offer()
+    host = re.search(r"^a=candidate:.* udp \d+ (\d+\.\S+) ", offer, re.M)[1]
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Helper, local_addr=(host, 0))
+    port = transport.get_extra_info("sockname")[1]
+    peer = WebRtcPeer(ice_servers=[IceServer(f"{scheme}:{host}:{port}", "me", "secret")])
+    await client.close()
+    assert found in await peer.answer(offer)
+    await peer.close()
+    transport.close()
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ async def test_a_client_that_connects_but_opens_no_channel_is_let_go() -> None:
         while connection.connectionState != "connected":
             changed.clear()
             await changed.wait()
-        # Brought forward, since waiting for it would take half a minute.
+        # Brought forward, since waiting for it would take ten seconds.
         server.peers[0]._on_deadline()
         async with asyncio.timeout(10):
             await server.served.acquire()

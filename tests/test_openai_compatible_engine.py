@@ -445,7 +445,7 @@ async def test_an_error_in_place_of_a_token(server: ChatServer) -> None:
 async def test_before_the_first_token_it_is_tried_again(
     server: ChatServer, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.engines.openai_compatible.servers.FIRST_REST_S", 0.01)
+    monkeypatch.setattr("assistant.engines.remote.servers.FIRST_REST_S", 0.01)
     server.will(**how)
     server.will(**how)
     async with session_with(server) as session:
@@ -466,7 +466,7 @@ async def test_before_the_first_token_it_is_tried_again(
 async def test_retries_come_to_an_end(
     server: ChatServer, how: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.engines.openai_compatible.servers.FIRST_REST_S", 0.01)
+    monkeypatch.setattr("assistant.engines.remote.servers.FIRST_REST_S", 0.01)
     for _ in range(3):
         server.will(**how)
     async with session_with(server) as session:
@@ -616,7 +616,7 @@ async def test_a_stalled_server_without_another_fails_the_reply(server: ChatServ
 
 
 async def test_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assistant.engines.openai_compatible.servers.FIRST_REST_S", 0.01)
+    monkeypatch.setattr("assistant.engines.remote.servers.FIRST_REST_S", 0.01)
     async with chat_server() as second:
         async with chat_server() as first:
             settings = OpenAICompatibleSettings(base_urls=(first.base_url, second.base_url))

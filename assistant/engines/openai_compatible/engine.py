@@ -11,9 +11,10 @@ import openai
 from openai.types import Model
 
 from assistant.engines.engine import EngineInfo
-from assistant.engines.openai_compatible.servers import Seat, Server
-from assistant.engines.openai_compatible.session import OpenAICompatibleSession
+from assistant.engines.openai_compatible.asking import ChatAsker
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
+from assistant.engines.remote.servers import Seat, Server, host_of
+from assistant.engines.remote.session import RemoteSession
 from assistant.errors import EngineError
 
 ASSUMED_CONTEXT_TOKENS = 32_768
@@ -32,13 +33,14 @@ class OpenAICompatibleEngine:
         # The package refuses to start without a key, also where none is wanted.
         self._servers = [
             Server(
+                host_of(url),
                 openai.AsyncOpenAI(
                     base_url=url,
                     api_key=key or "none",
                     max_retries=0,
                     # What comes after the connection is timed where it is read.
                     timeout=openai.Timeout(None, connect=settings.connect_timeout_s),
-                )
+                ),
             )
             for url in settings.base_urls
         ]
@@ -60,19 +62,16 @@ class OpenAICompatibleEngine:
             logger.warning("%s", failure)
         self._settle([model for answer in answers if isinstance(answer, list) for model in answer])
 
-    async def open_session(self) -> OpenAICompatibleSession:
-        return OpenAICompatibleSession(
-            Seat(self._servers),
-            self.info.model,
-            self._settings,
-            context_tokens=self.info.context_tokens,
-        )
+    async def open_session(self) -> RemoteSession[openai.AsyncOpenAI]:
+        context_tokens = self.info.context_tokens
+        asker = ChatAsker(self.info.model, self._settings, context_tokens=context_tokens)
+        return RemoteSession(Seat(self._servers), asker, self._settings)
 
     async def close(self) -> None:
         for server in self._servers:
             await server.client.close()
 
-    async def _models(self, server: Server) -> list[Model] | EngineError:
+    async def _models(self, server: Server[openai.AsyncOpenAI]) -> list[Model] | EngineError:
         """What a server has; empty where it answers, but keeps that to itself."""
         try:
             async with asyncio.timeout(self._settings.first_token_timeout_s):

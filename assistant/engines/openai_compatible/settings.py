@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from assistant.engines.remote.settings import RemoteSettings
 
 # What the engine says itself with every request.
 _OURS = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
@@ -19,10 +21,8 @@ def _additional(body: dict[str, Any]) -> dict[str, Any]:
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
-class OpenAICompatibleSettings(BaseModel):
+class OpenAICompatibleSettings(RemoteSettings):
     """Tunables of the `openai_compatible` engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_urls: tuple[Url, ...] = ()
     """Servers of the same model, such as http://127.0.0.1:8000/v1."""
@@ -34,15 +34,5 @@ class OpenAICompatibleSettings(BaseModel):
     """Whether the model calls functions; the servers don't tell."""
     context_tokens: Annotated[int | None, Field(ge=256)] = None
     """Most tokens of prompt and reply together; None: as the servers say."""
-    max_output_tokens: Annotated[int, Field(ge=1)] = 1024
-    """Tokens of a reply whose options name no number."""
-    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
-    """For the connection to a server."""
-    first_token_timeout_s: Annotated[float, Field(gt=0, le=600)] = 20.0
-    """From a request to its first token; then another server is asked, if there is one."""
-    token_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """From one token to the next; then the reply has failed."""
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """Requests that may follow one that failed before its first token."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_additional)] = Field(default_factory=dict)
     """Fields that come to every request, such as `temperature`."""

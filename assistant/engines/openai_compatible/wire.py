@@ -12,7 +12,6 @@ import wave
 from typing import Any, Literal, assert_never
 
 from assistant.conversation import (
-    TEMPLATE_CHARS,
     AudioPart,
     FunctionCall,
     FunctionOutput,
@@ -22,15 +21,9 @@ from assistant.conversation import (
     TextPart,
     Tool,
 )
-from assistant.engines.engine import TokenCount
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 AudioAs = Literal["input_audio", "input_audio_url", "audio_url"]
-
-AUDIO_TOKENS_PER_S = 25
-"""Of Qwen's audio models. Whisper's encoder makes 50 frames a second of which others keep fewer."""
-CHARS_PER_TOKEN = 4
-"""Of English, about."""
 
 
 class Rendering:
@@ -135,33 +128,3 @@ def wav(part: AudioPart) -> bytes:
         writer.setframerate(SAMPLE_RATE_HZ)
         writer.writeframes(part.samples.astype("<i2", copy=False).tobytes())
     return file.getvalue()
-
-
-def estimated(prompt: Prompt) -> TokenCount:
-    """About how many tokens `prompt` takes: only the server can count them."""
-    chars = sum(len(str(_tool(tool))) for tool in prompt.tools)
-    samples = 0
-    for message in prompt.messages:
-        chars += TEMPLATE_CHARS
-        for part in message.parts:
-            match part:
-                case TextPart():
-                    chars += len(part.text)
-                case AudioPart():
-                    samples += len(part.samples)
-                case FunctionCall():
-                    chars += len(part.name) + len(part.arguments)
-                case FunctionOutput():
-                    chars += len(part.output)
-                case _:
-                    assert_never(part)
-    return TokenCount(
-        text=round(chars / CHARS_PER_TOKEN),
-        audio=round(samples * AUDIO_TOKENS_PER_S / SAMPLE_RATE_HZ),
-    )
-
-
-def in_proportion(total: int, like: TokenCount) -> TokenCount:
-    """So many tokens, divided as `like` is."""
-    audio = round(total * like.audio / max(1, like.total))
-    return TokenCount(text=total - audio, audio=audio)

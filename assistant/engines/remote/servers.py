@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-import openai
+from assistant.engines.remote.failures import ServerFailure
 
-from assistant.engines.openai_compatible.failures import ServerFailure
+C = TypeVar("C")
 
 FIRST_REST_S = 0.5
 MAX_REST_S = 5.0
@@ -15,10 +16,13 @@ MAX_REST_S = 5.0
 
 
 @dataclass(eq=False, slots=True)
-class Server:
+class Server(Generic[C]):
     """One server, and what is known of its state."""
 
-    client: openai.AsyncOpenAI
+    name: str
+    """Host and port, for people."""
+    client: C
+    """What it is asked by."""
     conversations: int = 0
     """That ask here, since what the server has computed for them is here."""
     trouble: str = ""
@@ -26,12 +30,6 @@ class Server:
     _ready_s: float = 0.0
     _failures: int = 0
     """In a row."""
-
-    @property
-    def name(self) -> str:
-        """Host and port: a URL may hold a password."""
-        url = urlsplit(str(self.client.base_url))
-        return f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
 
     def wait_s(self, now_s: float) -> float:
         """How long it is still to be left alone."""
@@ -51,20 +49,20 @@ class Server:
         self._failures = 0
 
 
-class Seat:
+class Seat(Generic[C]):
     """One conversation's place at a server. It stays, unless the server fails."""
 
-    def __init__(self, servers: list[Server]) -> None:
+    def __init__(self, servers: list[Server[C]]) -> None:
         self._servers = servers
-        self._server: Server | None = None
+        self._server: Server[C] | None = None
 
-    def choose(self, now_s: float) -> Server:
+    def choose(self, now_s: float) -> Server[C]:
         """The server to ask: one that need not be left alone, if possible that of last time.
 
         Of others, the one with the fewest conversations.
         """
 
-        def burden(server: Server) -> tuple[float, bool, int]:
+        def burden(server: Server[C]) -> tuple[float, bool, int]:
             return server.wait_s(now_s), server is not self._server, server.conversations
 
         best = min(self._servers, key=burden)
@@ -79,3 +77,9 @@ class Seat:
         if self._server is not None:
             self._server.conversations -= 1
             self._server = None
+
+
+def host_of(url: str) -> str:
+    """Host and port, without the password that a URL may hold."""
+    place = urlsplit(url)
+    return f"{place.hostname}:{place.port}" if place.port else str(place.hostname)

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 
-from openai.types import CompletionUsage
-from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
-
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
@@ -20,9 +17,9 @@ from assistant.engines.engine import (
     ToolCall,
     Usage,
 )
-from assistant.engines.openai_compatible.streaming import Piece
-from assistant.engines.openai_compatible.wire import in_proportion
 from assistant.engines.operations import QueuedReply
+from assistant.engines.remote.estimate import in_proportion
+from assistant.engines.remote.pieces import CallPiece, Piece, ToldUsage
 from assistant.errors import EngineError
 
 
@@ -47,7 +44,7 @@ class Answer:
         self._pieces = 0
         self._calls: dict[int, _Call] = {}
         self._ended_by = ""
-        self._usage: CompletionUsage | None = None
+        self._usage: ToldUsage | None = None
 
     @property
     def begun(self) -> bool:
@@ -92,31 +89,27 @@ class Answer:
             )
         )
 
-    def _collect(self, pieces: Sequence[ChoiceDeltaToolCall]) -> None:
+    def _collect(self, pieces: Sequence[CallPiece]) -> None:
         for piece in pieces:
             call = self._calls.setdefault(piece.index, _Call())
-            call.call_id = call.call_id or piece.id or ""
-            if piece.function:
-                call.name += piece.function.name or ""
-                call.arguments += piece.function.arguments or ""
+            call.call_id = call.call_id or piece.call_id
+            call.name += piece.name
+            call.arguments += piece.arguments
 
     def _since_ms(self) -> float:
         return (asyncio.get_running_loop().time() - self._asked_s) * 1000
 
 
-def usage_of(told: CompletionUsage | None, estimate: TokenCount, *, pieces: int) -> Usage:
+def usage_of(told: ToldUsage | None, estimate: TokenCount, *, pieces: int) -> Usage:
     """The usage that a server tells; where it tells none, about what it was.
 
     Most don't tell audio from text: then what they count is divided as `estimate` is.
     """
     if told is None:
         return Usage(estimate, TokenCount(), pieces)
-    details = told.prompt_tokens_details
-    audio = details.audio_tokens if details else None
     prompt = (
-        TokenCount(told.prompt_tokens - audio, audio)
-        if audio
-        else in_proportion(told.prompt_tokens, like=estimate)
+        TokenCount(told.input - told.audio, told.audio)
+        if told.audio
+        else in_proportion(told.input, like=estimate)
     )
-    cached = details.cached_tokens if details else None
-    return Usage(prompt, in_proportion(cached or 0, like=prompt), told.completion_tokens)
+    return Usage(prompt, in_proportion(told.cached, like=prompt), told.output)

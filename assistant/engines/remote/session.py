@@ -14,35 +14,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import PrefillReport, ReplyOptions, TokenCount
-from assistant.engines.openai_compatible.answer import Answer
-from assistant.engines.openai_compatible.failures import Remedy, ServerFailure
-from assistant.engines.openai_compatible.servers import Seat, Server
-from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
-from assistant.engines.openai_compatible.streaming import Request, pieces
-from assistant.engines.openai_compatible.wire import Rendering, estimated, tool_fields
 from assistant.engines.operations import Operations, QueuedReply
+from assistant.engines.remote.answer import Answer
+from assistant.engines.remote.estimate import estimated
+from assistant.engines.remote.failures import Remedy, ServerFailure
+from assistant.engines.remote.pieces import Piece, timed
+from assistant.engines.remote.servers import Seat, Server
+from assistant.engines.remote.settings import RemoteSettings
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+
+C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 
 logger = logging.getLogger(__name__)
 
 
-class OpenAICompatibleSession:
+class Asker(Protocol[C_contra]):
+    """Asks servers in their own words, for one conversation."""
+
+    def ask(
+        self, client: C_contra, server: str, prompt: Prompt, options: ReplyOptions
+    ) -> AsyncGenerator[Piece]:
+        """The pieces of a reply by the server with that name, as they come.
+
+        The request is aborted where they are closed. Raises ServerFailure, PromptTooLongError.
+        """
+
+    def keep_only(self, prompt: Prompt) -> None:
+        """Let go of what was made for messages that `prompt` no longer holds."""
+
+
+class RemoteSession(Generic[C]):
     """A ModelSession."""
 
-    def __init__(
-        self, seat: Seat, model: str, settings: OpenAICompatibleSettings, *, context_tokens: int
-    ) -> None:
+    def __init__(self, seat: Seat[C], asker: Asker[C], settings: RemoteSettings) -> None:
         self._seat = seat
-        self._model = model
+        self._asker = asker
         self._settings = settings
-        self._context_tokens = context_tokens
-        self._rendering = Rendering(settings.audio_as)
-        self._operations = Operations("openai_compatible engine")
+        self._operations = Operations("remote engine")
 
     async def count(self, prompt: Prompt) -> TokenCount:
         """About how many tokens `prompt` takes: only the server knows."""
@@ -72,11 +87,10 @@ class OpenAICompatibleSession:
         Raises EngineError; GaveWayError where a reply that is ahead of its turn would have to wait.
         """
         loop = asyncio.get_running_loop()
-        request = self._request(prompt, options)
         if not side:
-            self._rendering.keep_only(prompt)
-        answer = Answer(reply, request.estimate, loop.time())
-        failed: Server | None = None
+            self._asker.keep_only(prompt)
+        answer = Answer(reply, estimated(prompt), loop.time())
+        failed: Server[C] | None = None
         failure: ServerFailure | None = None
         for _ in range(1 + self._settings.max_retries):
             server = self._seat.choose(loop.time())
@@ -89,8 +103,9 @@ class OpenAICompatibleSession:
                 raise EngineError(server.trouble)
             await asyncio.sleep(wait_s)
             try:
-                async with aclosing(pieces(server, request, self._settings)) as stream:
-                    async for piece in stream:
+                asked = self._asker.ask(server.client, server.name, prompt, options)
+                async with aclosing(timed(asked, server.name, self._settings)) as pieces:
+                    async for piece in pieces:
                         answer.take(piece)
             except PromptTooLongError as error:
                 if answer.begun:
@@ -110,15 +125,3 @@ class OpenAICompatibleSession:
                 return
         assert failure is not None
         raise failure
-
-    def _request(self, prompt: Prompt, options: ReplyOptions) -> Request:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": self._rendering.messages(prompt),
-            **tool_fields(prompt),
-            "max_tokens": options.max_output_tokens or self._settings.max_output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "extra_body": self._settings.extra_body,
-        }
-        return Request(body, estimated(prompt), self._context_tokens)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import uvicorn
 
@@ -52,6 +52,7 @@ class ChatServer:
     keys: list[str] = field(default_factory=list)
     left: int = 0
     """Clients that left before the end."""
+    path: ClassVar[str] = "/v1/chat/completions"
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -80,7 +81,7 @@ class ChatServer:
         if scope["path"] == "/v1/models":
             await _send_json(send, self.models_status, {"object": "list", "data": self.models})
             return
-        assert scope["path"] == "/v1/chat/completions"
+        assert scope["path"] == self.path
         self.requests.append(json.loads(await _body(receive)))
         await self._tell()
         answer = self.answers.popleft() if self.answers else Answer(("Hello.",))
@@ -90,12 +91,11 @@ class ChatServer:
         if answer.says or answer.then != "stalls":
             await _start(send, 200, "text/event-stream")
         for said in answer.says:
-            await _send_event(send, _chunk(said) if isinstance(said, str) else said)
+            await _send_event(send, self.chunk(said) if isinstance(said, str) else said)
         match answer.then:
             case "ends":
-                await _send_event(send, _chunk(None, answer.finish_reason))
-                if answer.usage:
-                    await _send_event(send, {**_chunk(""), "choices": [], "usage": answer.usage})
+                for event in self.ending(answer):
+                    await _send_event(send, event)
                 await _send(send, "data: [DONE]\n\n", more=False)
             case "closes":
                 await _send(send, "", more=False)
@@ -108,15 +108,32 @@ class ChatServer:
                 # Returning in the middle of a response makes uvicorn cut the connection.
                 return
 
+    def chunk(self, text: str | None, finish_reason: str | None = None) -> dict[str, Any]:
+        """An event of the stream."""
+        delta = {} if text is None else {"role": "assistant", "content": text}
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "parrot"}
+        return {**head, "created": 1, "choices": [choice]}
+
+    def ending(self, answer: Answer) -> list[dict[str, Any]]:
+        """The stream's last events."""
+        last = [self.chunk(None, answer.finish_reason)]
+        if answer.usage:
+            last.append({**self.chunk(""), "choices": [], "usage": answer.usage})
+        return last
+
     async def _tell(self) -> None:
         async with self._news:
             self._news.notify_all()
 
 
+S = TypeVar("S", bound=ChatServer)
+
+
 @asynccontextmanager
-async def chat_server() -> AsyncIterator[ChatServer]:
+async def chat_server(kind: type[S] = ChatServer) -> AsyncIterator[S]:
     """A server on a free port of 127.0.0.1."""
-    chat = ChatServer()
+    chat = kind()
     listener = listen("127.0.0.1", 0)
     chat.address = f"127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(chat, lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
@@ -134,13 +151,6 @@ async def chat_server() -> AsyncIterator[ChatServer]:
             connection.shutdown()
         if running := server.server_state.tasks:
             await asyncio.wait(running)
-
-
-def _chunk(text: str | None, finish_reason: str | None = None) -> dict[str, Any]:
-    delta = {} if text is None else {"role": "assistant", "content": text}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "parrot"}
-    return {**head, "choices": [choice]}
 
 
 async def _body(receive: Receive) -> bytes:

@@ -170,16 +170,16 @@ async def test_old_turns_are_sent_byte_for_byte_the_same(server: ChatServer) -> 
 async def test_each_audio_is_encoded_once_and_forgotten_with_its_message(
     server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from assistant.engines.openai_compatible import wire
+    from assistant.engines.remote import audio
 
     encoded: list[str] = []
-    wav = wire.wav
+    wav = audio.wav
 
     def counting(part: AudioPart) -> bytes:
         encoded.append(part.digest)
         return wav(part)
 
-    monkeypatch.setattr(wire, "wav", counting)
+    monkeypatch.setattr(audio, "wav", counting)
     first, second = (AudioPart.of(silence(length_ms)) for length_ms in (100, 200))
     a, b = Message("a", "user", (first,)), Message("b", "user", (second,))
     async with session_with(server) as session:

@@ -21,6 +21,7 @@ from assistant.engines.engine import ReplyOptions
 from assistant.engines.openai_compatible.failures import failure_of
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.openai_compatible.wire import Rendering, tool_fields
+from assistant.engines.remote.audio import EncodedAudio
 from assistant.engines.remote.estimate import estimated
 from assistant.engines.remote.pieces import CallPiece, Piece, ToldUsage
 
@@ -34,10 +35,11 @@ class ChatAsker:
         self._model = model
         self._settings = settings
         self._context_tokens = context_tokens
-        self._rendering = Rendering(settings.audio_as)
+        self._audio = EncodedAudio()
+        self._rendering = Rendering(settings.audio_as, self._audio)
 
     def keep_only(self, prompt: Prompt) -> None:
-        self._rendering.keep_only(prompt)
+        self._audio.keep_only(prompt)
 
     async def ask(
         self, client: openai.AsyncOpenAI, server: str, prompt: Prompt, options: ReplyOptions

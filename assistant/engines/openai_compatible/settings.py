@@ -34,5 +34,7 @@ class OpenAICompatibleSettings(RemoteSettings):
     """Whether the model calls functions; the servers don't tell."""
     context_tokens: Annotated[int | None, Field(ge=256)] = None
     """Most tokens of prompt and reply together; None: as the servers say."""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """For the connection to a server."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_additional)] = Field(default_factory=dict)
     """Fields that come to every request, such as `temperature`."""

@@ -6,9 +6,6 @@ the end in its prefix cache.
 
 from __future__ import annotations
 
-import base64
-import io
-import wave
 from typing import Any, Literal, assert_never
 
 from assistant.conversation import (
@@ -21,18 +18,17 @@ from assistant.conversation import (
     TextPart,
     Tool,
 )
-from audio_io.pcm import SAMPLE_RATE_HZ
+from assistant.engines.remote.audio import EncodedAudio
 
 AudioAs = Literal["input_audio", "input_audio_url", "audio_url"]
 
 
 class Rendering:
-    """One conversation in the words of the wire. Each audio is encoded once, and kept."""
+    """Conversations in the words of the wire."""
 
-    def __init__(self, audio_as: AudioAs) -> None:
+    def __init__(self, audio_as: AudioAs, audio: EncodedAudio) -> None:
         self._audio_as = audio_as
-        self._encoded: dict[str, str] = {}
-        """Base64 of wav files, by the audio's digest."""
+        self._encoded = audio
 
     def messages(self, prompt: Prompt) -> list[dict[str, Any]]:
         """The messages of a request."""
@@ -56,22 +52,12 @@ class Rendering:
                     written.append({"role": message.role, "content": content})
         return written
 
-    def keep_only(self, prompt: Prompt) -> None:
-        """Let go of audio that `prompt` no longer holds."""
-        kept = {
-            part.digest
-            for message in prompt.messages
-            for part in message.parts
-            if isinstance(part, AudioPart)
-        }
-        self._encoded = {key: data for key, data in self._encoded.items() if key in kept}
-
     def _part(self, part: Part) -> dict[str, Any]:
         match part:
             case TextPart():
                 return {"type": "text", "text": part.text}
             case AudioPart():
-                return self._audio(self._base64(part))
+                return self._audio(self._encoded.base64(part))
             case FunctionCall() | FunctionOutput():
                 raise AssertionError("the one part of its message")
             case _:
@@ -88,11 +74,6 @@ class Rendering:
                 return {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{data}"}}
             case _:
                 assert_never(self._audio_as)
-
-    def _base64(self, part: AudioPart) -> str:
-        if part.digest not in self._encoded:
-            self._encoded[part.digest] = base64.b64encode(wav(part)).decode()
-        return self._encoded[part.digest]
 
 
 def tool_fields(prompt: Prompt) -> dict[str, Any]:
@@ -117,14 +98,3 @@ def _tool(tool: Tool) -> dict[str, Any]:
 def _call(call: FunctionCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.call_id, "type": "function", "function": function}
-
-
-def wav(part: AudioPart) -> bytes:
-    """The audio as a wav file: 16 bits, 16 kHz, mono."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(SAMPLE_RATE_HZ)
-        writer.writeframes(part.samples.astype("<i2", copy=False).tobytes())
-    return file.getvalue()

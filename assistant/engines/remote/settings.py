@@ -14,8 +14,6 @@ class RemoteSettings(BaseModel):
 
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024
     """Tokens of a reply whose options name no number."""
-    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
-    """For the connection to a server."""
     first_token_timeout_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     """From a request to its first token; then another server is asked, if there is one."""
     token_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from assistant.config import ModelConfig
 from assistant.engines.embedded import EmbeddedEngine
 from assistant.engines.engine import Engine, EngineInfo
@@ -18,10 +21,12 @@ def make_engine(config: ModelConfig) -> Engine:
 
     Raises ConfigError where engine and model don't go together.
     """
+    if config.engine == "dashscope":
+        return _dashscope(config)
     if config.engine == "openai_compatible" or (
         config.engine == "auto" and config.openai_compatible.base_urls
     ):
-        return _behind_servers(config)
+        return _openai_compatible(config)
     model = config.name
     if model is None:
         if config.engine == "transformers":
@@ -38,21 +43,33 @@ def make_engine(config: ModelConfig) -> Engine:
     return TransformersEngine(model, config.transformers)
 
 
-def _behind_servers(config: ModelConfig) -> Engine:
+def _openai_compatible(config: ModelConfig) -> Engine:
     if not config.openai_compatible.base_urls:
         raise ConfigError(
             "The openai_compatible engine needs a server: list its address in the configuration's "
             'model.openai_compatible.base_urls, as ["http://127.0.0.1:8000/v1"].'
         )
-    try:
-        # Here, since it takes a second to import, and an extra to install.
+    with _extra_remote():
+        # Here, since it takes a second to import.
         from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+    return OpenAICompatibleEngine(config.name, config.openai_compatible)
+
+
+def _dashscope(config: ModelConfig) -> Engine:
+    with _extra_remote():
+        from assistant.engines.dashscope.engine import DashScopeEngine
+    return DashScopeEngine(config.name, config.dashscope)
+
+
+@contextmanager
+def _extra_remote() -> Iterator[None]:
+    """Tells how to install what is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"The openai_compatible engine needs the package {error.name}: "
-            "pip install -e '.[remote]'"
+            f"This engine needs the package {error.name}: pip install -e '.[remote]'"
         ) from error
-    return OpenAICompatibleEngine(config.name, config.openai_compatible)
 
 
 def check_converses(info: EngineInfo) -> None:

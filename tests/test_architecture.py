@@ -69,6 +69,8 @@ def test_walls(path: Path) -> None:
             assert where.is_relative_to("assistant/engines/transformers")
         if top == "openai":
             assert where.is_relative_to("assistant/engines/openai_compatible")
+        if top in ("dashscope", "aiohttp"):
+            assert where.is_relative_to("assistant/engines/dashscope")
         if top == "sounddevice":
             assert where.name in ("microphone.py", "speaker.py", "echo.py")
         if module == "audio_io.microphone":

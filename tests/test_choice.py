@@ -60,6 +60,13 @@ def test_what_an_engine_needs_to_be_installed(monkeypatch: pytest.MonkeyPatch) -
         make_engine(config)
 
 
+@pytest.mark.parametrize("name", [None, "qwen-audio-turbo"])
+def test_dashscope_is_taken_where_it_is_named(name: str | None) -> None:
+    pytest.importorskip("dashscope", reason="pip install dashscope")
+    config = ModelConfig.model_validate({"engine": "dashscope", "name": name})
+    assert make_engine(config).info.model == (name or "qwen-audio-turbo-latest")
+
+
 @pytest.mark.parametrize(
     ("engine", "name", "text"),
     [

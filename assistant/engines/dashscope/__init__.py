@@ -1,0 +1,1 @@
+"""Qwen-Audio by DashScope's own API."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.embedded import EmbeddedSettings
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.transformers import TransformersSettings
@@ -130,12 +131,13 @@ class TurnsConfig(_Section):
 class ModelConfig(_Section):
     """What answers, and how it is instructed."""
 
-    engine: Literal["auto", "embedded", "transformers", "openai_compatible"] = "auto"
+    engine: Literal["auto", "embedded", "transformers", "openai_compatible", "dashscope"] = "auto"
     name: Annotated[str | None, Field(min_length=1)] = None
     instructions: str = ""
     embedded: EmbeddedSettings = EmbeddedSettings()
     transformers: TransformersSettings = TransformersSettings()
     openai_compatible: OpenAICompatibleSettings = OpenAICompatibleSettings()
+    dashscope: DashScopeSettings = DashScopeSettings()
 
 
 class Config(_Section):

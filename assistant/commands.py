@@ -44,8 +44,8 @@ ConfigOption = Annotated[
 EngineOption = Annotated[
     str | None,
     typer.Option(
-        help="auto, embedded, transformers or openai_compatible; auto: servers where some are "
-        "configured, else transformers for a named model."
+        help="auto, embedded, transformers, openai_compatible or dashscope; auto: servers where "
+        "some are configured, else transformers for a named model."
     ),
 ]
 ModelOption = Annotated[

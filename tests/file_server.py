@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+
+from assistant.tls import Certificate
 
 
 @dataclass
@@ -36,8 +39,10 @@ class FileServer:
 
 
 @contextmanager
-def file_server(host: str = "127.0.0.1") -> Iterator[FileServer]:
-    """A server on a free port of that address."""
+def file_server(
+    host: str = "127.0.0.1", certificate: Certificate | None = None
+) -> Iterator[FileServer]:
+    """A server on a free port of that address; by https where it has a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -57,6 +62,10 @@ def file_server(host: str = "127.0.0.1") -> Iterator[FileServer]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer((host, 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     files = FileServer(f"{host}:{server.server_port}")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from assistant.tls import self_signed
 from audio_io.downloads import MAX_REDIRECTIONS, download, is_any, is_public
 from audio_io.errors import AudioFormatError
 from tests.file_server import FileServer, Page, file_server
@@ -150,3 +153,17 @@ def test_the_connection_goes_to_the_address_that_was_checked(web: FileServer) ->
 def test_another_address_is_tried_where_one_does_not_answer(web: FileServer) -> None:
     web.pages["/"] = Page(b"sound")
     assert fetched(web.url("/"), resolve=lambda *_: ["127.0.0.3", "127.0.0.1"]) == b"sound"
+
+
+def test_a_certificate_is_for_the_name_and_not_for_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path, {"name.example"}, datetime.now(UTC))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.certificate))
+    with file_server(certificate=certificate) as web:
+        web.pages["/"] = Page(b"sound")
+        port = web.address.partition(":")[2]
+        url = f"https://name.example:{port}/"
+        assert fetched(url, resolve=lambda *_: ["127.0.0.1"]) == b"sound"
+        with pytest.raises(AudioFormatError, match=r"can't be had: .*other\.example"):
+            fetched(f"https://other.example:{port}/", resolve=lambda *_: ["127.0.0.1"])

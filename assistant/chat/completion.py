@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 import orjson
 
-from assistant.chat.replies import Failure
+from assistant.chat.exchange import Failure
 from assistant.chat.requests import ChatRequest, parse_request
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, ToolCall, Usage
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, assert_never
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
-from assistant.chat.replies import Failure
+from assistant.chat.exchange import Failure
 from assistant.chat.requests import ChatRequest, Item, Said, Sound
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, TokenCount, ToolCall
 from assistant.errors import ProtocolError

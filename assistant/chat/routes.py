@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from assistant.chat import dashscope
 from assistant.chat.answering import Answerer
 from assistant.chat.completion import Completion
-from assistant.chat.replies import TOO_LARGE, Exchange, ReplyResponse, failure_of
+from assistant.chat.exchange import Exchange
+from assistant.chat.replies import TOO_LARGE, ReplyResponse, failure_of
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import ProtocolError

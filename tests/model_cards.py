@@ -22,6 +22,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     Gemma3nForConditionalGeneration,
+    GlmAsrForConditionalGeneration,
     GraniteSpeechForConditionalGeneration,
     MusicFlamingoForConditionalGeneration,
     Phi4MultimodalForCausalLM,
@@ -41,6 +42,7 @@ from tests.tiny_architectures import (
     TEKKEN_SPECIALS,
     build_audio_flamingo,
     build_gemma3n,
+    build_glm_asr,
     build_granite_speech,
     build_music_flamingo,
     build_phi4,
@@ -383,6 +385,22 @@ class GraniteSpeechCard(_TemplateCard):
         return torch.from_numpy(pairs.astype(np.float32))
 
 
+class GlmAsrCard(_TemplateCard):
+    """Each sound is given to a processor of its own, which takes one."""
+
+    model_class = GlmAsrForConditionalGeneration
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        alone = [self.processor(text="<|pad|>", audio=sound) for sound in heard]
+        names = ("input_features", "input_features_mask")
+        together = {name: torch.cat([each[name] for each in alone]) for name in names}
+        return together, [each["input_ids"].shape[1] for each in alone]
+
+
 def marked(prompt: Prompt, marker: str) -> list[dict[str, Any]]:
     """Messages of one text each, with a marker for each sound."""
     return [
@@ -415,6 +433,7 @@ def _bytes(message: Message) -> list[int]:
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
     "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
     "gemma3n": (build_gemma3n, Gemma3nCard),
+    "glmasr": (build_glm_asr, GlmAsrCard),
     "granite_speech": (build_granite_speech, GraniteSpeechCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
     "phi4_multimodal": (build_phi4, Phi4Card),

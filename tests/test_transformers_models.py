@@ -6,6 +6,7 @@ The reference sees the whole conversation from scratch each time; ours keeps wha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.models.other import Other
 from assistant.engines.transformers.models.registry import ARCHITECTURES
 from assistant.errors import EngineError
+from audio_io.pcm import Int16Array
 from tests import speech
 from tests.dialogue import prompt, system, user
 from tests.model_card import ModelCard
@@ -144,5 +147,28 @@ def test_a_checkpoint_without_its_adapter(tmp_path: Path, architecture: str, ada
         load(str(folder), ON_CPU)
 
 
+# Models without an entry.
+
+
+def test_the_common_way_is_tried_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(ARCHITECTURES, "musicflamingo")
+    build, _ = MODELS["musicflamingo"]
+    with pytest.raises(EngineError, match=r"no entry for musicflamingo, .* fails with it: .*ids"):
+        load(str(build(tmp_path)), ON_CPU)
+
+
+def test_what_computes_something_else_is_refused(tmp_path: Path) -> None:
+    class Deaf(Other):
+        def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
+            return 0 * super().encode_audio(model, extractor, samples)
+
+    build, _ = MODELS["glmasr"]
+    checkpoint = load(str(build(tmp_path)), ON_CPU)
+    with pytest.raises(EngineError, match=r"something else than its own code \(agreement 0\.\d+\)"):
+        Deaf(checkpoint.model.config).finish(checkpoint.model, checkpoint.extractor, tmp_path)
+
+
 def test_each_has_its_test() -> None:
-    assert ARCHITECTURES.keys() == {"qwen2_audio", *MODELS}
+    assert ARCHITECTURES.keys() | {"glmasr"} == {"qwen2_audio", *MODELS}

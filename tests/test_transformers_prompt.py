@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,14 @@ def test_no_length_of_audio_is_cut(
 def test_nothing_can_be_answered_by_nothing(renderer: PromptRenderer) -> None:
     with pytest.raises(EngineError, match="nothing to answer"):
         render(renderer, Prompt(()))
+
+
+def test_a_template_that_loses_sounds(checkpoint: Checkpoint) -> None:
+    tokenizer = deepcopy(checkpoint.tokenizer)
+    tokenizer.chat_template = "{{ messages[0].content[0].text }}"
+    renderer = PromptRenderer(replace(checkpoint, tokenizer=tokenizer))
+    with pytest.raises(EngineError, match="0 places for the 1 sounds"):
+        render(renderer, prompt(user("Hear this:", sound(100))))
 
 
 def test_audio_that_is_too_long_is_refused(renderer: PromptRenderer) -> None:

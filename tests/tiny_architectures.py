@@ -19,6 +19,9 @@ from transformers import (
     Gemma3nAudioFeatureExtractor,
     Gemma3nConfig,
     Gemma3nForConditionalGeneration,
+    GlmAsrConfig,
+    GlmAsrForConditionalGeneration,
+    GlmAsrProcessor,
     GraniteSpeechConfig,
     GraniteSpeechForConditionalGeneration,
     MusicFlamingoConfig,
@@ -466,6 +469,34 @@ def build_granite_speech(folder: Path) -> Path:
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(front_end))
     build_adapter(folder, model, ["q_proj", "v_proj"])
+    return folder
+
+
+def build_glm_asr(folder: Path) -> Path:
+    """One that has no entry."""
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+    tokenizer = byte_level_tokenizer(control=control)
+    config = GlmAsrConfig(
+        audio_config={
+            "model_type": "glmasr_encoder",
+            "hidden_size": 16,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(tokenizer)},
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+        tie_word_embeddings=False,
+    )
+    model = GlmAsrForConditionalGeneration(config)
+    fill(model)
+    model.generation_config = greedy_and_printable(
+        tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"]
+    )
+    model.save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
+    template = CHATML.replace("AUDIO", "'<|pad|>'")
+    GlmAsrProcessor(extractor, tokenizer, chat_template=template).save_pretrained(folder)
     return folder
 
 

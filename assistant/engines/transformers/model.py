@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache
 from assistant.engines.engine import Mode
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
-from assistant.engines.transformers.models.registry import ARCHITECTURES
+from assistant.engines.transformers.models.registry import ARCHITECTURES, architecture_of
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
@@ -129,7 +129,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         config = _config(model, find_config(model))
-        architecture = ARCHITECTURES[config.model_type]
+        architecture = _architecture(model, config)
         config = architecture.part(config)
         needed = _weights_bytes(architecture, config, dtype)
         _check_memory(model, needed, free_bytes(device), device)
@@ -161,7 +161,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
             owner, _, name = part.rpartition(".")
             delattr(loaded.base_model.get_submodule(owner), name)
         loaded = loaded.to(device).eval()
-        architecture.finish(loaded, folder)
+        architecture.finish(loaded, extractor, folder)
     except EngineError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -201,12 +201,17 @@ def _config(model: str, folder: Path) -> Any:
         raise EngineError(
             f"{folder / CONFIG} names no architecture that is known: {error}"
         ) from error
-    if config.model_type not in ARCHITECTURES:
-        raise EngineError(
-            f"{model} is of the architecture {config.model_type}; this engine answers speech with "
-            f"{', '.join(sorted(ARCHITECTURES))}, such as Qwen/Qwen2-Audio-7B-Instruct."
-        )
     return config
+
+
+def _architecture(model: str, config: Any) -> Architecture:
+    try:
+        return architecture_of(config)
+    except EngineError as error:
+        raise EngineError(
+            f"{model} is of the architecture {config.model_type}, which is not served. {error} "
+            f"Served are {', '.join(sorted(ARCHITECTURES))}: `assistant models` tells of each."
+        ) from error
 
 
 def _weights_bytes(architecture: Architecture, config: Any, dtype: torch.dtype) -> int:

@@ -126,10 +126,12 @@ class PromptRenderer:
         before, after = self._checkpoint.architecture.around
         if before or after:
             text = text.replace(self._audio_token, before + self._audio_token + after)
+        encoded = list(self._encode(text, known))
+        _check_places(encoded.count(self._audio_id), len(list(_audio_parts(prompt))))
         parts = _audio_parts(prompt)
         ids: list[int] = []
         spans: list[AudioSpan] = []
-        for id_ in self._encode(text, known):
+        for id_ in encoded:
             if id_ == self._audio_id:
                 digest = next(parts).digest
                 samples = _hearable(audio[digest])
@@ -240,6 +242,14 @@ class PromptRenderer:
 def _audio_parts(prompt: Prompt) -> Iterator[AudioPart]:
     for message in prompt.messages:
         yield from (part for part in message.parts if isinstance(part, AudioPart))
+
+
+def _check_places(places: int, sounds: int) -> None:
+    if places != sounds:
+        raise EngineError(
+            f"The model's chat template writes {places} places for the {sounds} sounds of this "
+            "conversation."
+        )
 
 
 def _hearable(samples: Int16Array) -> Int16Array:

@@ -62,7 +62,7 @@ class Architecture:
         )
         return tokenizer, extractor
 
-    def finish(self, model: Any, folder: Path) -> None:
+    def finish(self, model: Any, extractor: Any, folder: Path) -> None:
         """What remains to be done once the weights are loaded. Raises EngineError."""
 
     def context_tokens(self, config: Any) -> int:

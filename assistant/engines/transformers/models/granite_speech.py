@@ -76,7 +76,7 @@ class GraniteSpeech(Architecture):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, LogMel.of(folder)
 
-    def finish(self, model: Any, folder: Path) -> None:
+    def finish(self, model: Any, extractor: Any, folder: Path) -> None:
         if getattr(model, "_hf_peft_config_loaded", False):
             # Where PEFT is installed, the library has taken it already.
             model.enable_adapters()

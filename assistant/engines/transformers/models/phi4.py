@@ -29,7 +29,7 @@ class Phi4Multimodal(Architecture):
     def context_tokens(self, config: Any) -> int:
         return int(config.original_max_position_embeddings or config.max_position_embeddings)
 
-    def finish(self, model: Any, folder: Path) -> None:
+    def finish(self, model: Any, extractor: Any, folder: Path) -> None:
         merge(folder / "speech-lora", model)
 
     def chat(self, messages: Chat, audio_token: str) -> Chat:

@@ -90,6 +90,12 @@ def test_what_the_cache_has_needs_no_network(hub: Path, folder: Path) -> None:
     shutil.copytree(folder, snapshot)
     assert load("someone/tiny", ON_CPU).context_tokens == 8192
     assert find_checkpoint("someone/tiny") == snapshot
+    proposed = repository / "refs" / "refs" / "pr"
+    proposed.mkdir(parents=True)
+    shutil.copy(repository / "refs" / "main", proposed / "7")
+    assert find_checkpoint("someone/tiny@refs/pr/7") == snapshot
+    with pytest.raises(EngineError, match=r"hf download someone/tiny --revision refs/pr/8$"):
+        find_checkpoint("someone/tiny@refs/pr/8")
     # A download that was interrupted is not taken for a checkpoint.
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(EngineError, match=r"can't be reached.*hf download someone/tiny"):
@@ -187,6 +193,12 @@ def test_another_architecture(folder: Path) -> None:
 def test_an_architecture_that_nobody_knows(folder: Path) -> None:
     edit(folder / "config.json", lambda config: config.update(model_type="mumble"))
     with pytest.raises(EngineError, match=r"config\.json names no architecture that is known"):
+        load(str(folder), ON_CPU)
+
+
+def test_an_architecture_that_is_not_served_for_a_reason(folder: Path) -> None:
+    edit(folder / "config.json", lambda config: config.update(model_type="ultravox"))
+    with pytest.raises(EngineError, match=r"Ultravox: its code .* vLLM .*Served are .*voxtral"):
         load(str(folder), ON_CPU)
 
 

@@ -1,5 +1,7 @@
 """Where a checkpoint's files are: a folder, the hub's cache, or the hub.
 
+Behind a hub id, an @ may name a revision.
+
 What the cache has is used as it is, with no question to the network.
 """
 
@@ -15,6 +17,7 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from assistant.engines.transformers.naming import local_folder
@@ -63,7 +66,8 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
             )
         return folder
     with suppress(LocalEntryNotFoundError, HFValidationError):
-        folder = Path(snapshot_download(model, local_files_only=True))
+        name, revision = _named(model)
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
         if not _lack(folder, whole=whole):
             return folder
     folder = _download(model, patterns)
@@ -71,7 +75,7 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
     if lack := _lack(folder, whole=whole):
         raise EngineError(
             f"{model} has no {lack}: either there are none in the safetensors format, or the hub "
-            f"can't be reached. Where there is a network, fetch them with: hf download {model}"
+            f"can't be reached. Where there is a network, fetch them with: {_fetching(model)}"
         )
     return folder
 
@@ -100,9 +104,25 @@ def _missing_weights(folder: Path) -> set[str]:
     return {name for name in names if not (folder / name).exists()}
 
 
+def _named(model: str) -> tuple[str, str | None]:
+    """A hub id, and the revision that may follow an @ behind it."""
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
+def _fetching(model: str) -> str:
+    """The command that fetches a model."""
+    name, revision = _named(model)
+    return f"hf download {name}" + (f" --revision {revision}" if revision else "")
+
+
 def _download(model: str, patterns: list[str]) -> Path:
+    name, revision = _named(model)
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=_NOT))
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=patterns, ignore_patterns=_NOT
+        )
+        return Path(folder)
     except HFValidationError as error:
         raise EngineError(
             f"{model} is neither a folder that exists nor the hub id of a model, such as "
@@ -111,13 +131,15 @@ def _download(model: str, patterns: list[str]) -> Path:
     except LocalEntryNotFoundError as error:
         raise EngineError(
             f"{model} is neither a folder nor in the cache, and the hub can't be reached. Where "
-            f"there is a network, fetch it with: hf download {model}"
+            f"there is a network, fetch it with: {_fetching(model)}"
         ) from error
     except GatedRepoError as error:
         raise EngineError(
             f"{model} is given only to those who accept its terms: do so at "
             f"https://huggingface.co/{model}, then: hf auth login"
         ) from error
+    except RevisionNotFoundError as error:
+        raise EngineError(f"The hub has no revision {revision} of {name}.") from error
     except RepositoryNotFoundError as error:
         raise EngineError(
             f"The hub has no model {model}; if it is private, first: hf auth login"

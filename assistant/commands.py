@@ -23,6 +23,7 @@ from assistant.ask import ask as ask_about
 from assistant.choice import make_engine
 from assistant.config import Config
 from assistant.connection import connect_in_process, connect_to_server
+from assistant.engines.transformers.catalogue import listing
 from assistant.errors import AssistantError, ConfigError
 from assistant.lines import typed_lines
 from assistant.serve import run_server
@@ -238,6 +239,14 @@ def _invite() -> None:
 
 def _ignore(text: str) -> None:
     """The whole of it comes at the end."""
+
+
+@app.command()
+def models() -> None:
+    """List the audio-language models that are served on this machine's own GPU."""
+    with _errors_told():
+        for line in listing():
+            typer.echo(line)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from transformers import AutoConfig, GenerationConfig
 from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
+from assistant.engines.transformers.catalogue import reason_against
 from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.registry import ARCHITECTURES, architecture_of
@@ -198,8 +200,10 @@ def _config(model: str, folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except ValueError as error:
+        described = json.loads((folder / CONFIG).read_text())
+        why = reason_against(str(described.get("model_type"))) or str(error)
         raise EngineError(
-            f"{folder / CONFIG} names no architecture that is known: {error}"
+            f"{folder / CONFIG} names no architecture that is known: {why} {_served()}"
         ) from error
     return config
 
@@ -210,8 +214,12 @@ def _architecture(model: str, config: Any) -> Architecture:
     except EngineError as error:
         raise EngineError(
             f"{model} is of the architecture {config.model_type}, which is not served. {error} "
-            f"Served are {', '.join(sorted(ARCHITECTURES))}: `assistant models` tells of each."
+            f"{_served()}"
         ) from error
+
+
+def _served() -> str:
+    return f"Served are {', '.join(sorted(ARCHITECTURES))}: `assistant models` tells of each."
 
 
 def _weights_bytes(architecture: Architecture, config: Any, dtype: torch.dtype) -> int:

@@ -1,0 +1,42 @@
+"""The list of models: it holds all that are served, and tells of each what is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from assistant.commands import app
+from assistant.engines.transformers.catalogue import NOT_SERVED, SERVED, reason_against
+from assistant.engines.transformers.model import load
+from assistant.engines.transformers.models.registry import ARCHITECTURES
+from tests.model_cards import MODELS
+from tests.test_transformers_session import ON_CPU
+
+
+def test_every_architecture_is_listed() -> None:
+    assert {served.architecture for served in SERVED} == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - {"qwen2_audio"}))
+def test_modes_are_those_of_the_entry(architecture: str, tmp_path: Path) -> None:
+    build, _ = MODELS[architecture]
+    modes = load(str(build(tmp_path)), ON_CPU).modes
+    listed = [frozenset(s.modes) for s in SERVED if s.architecture == architecture]
+    assert set(listed) == {modes}
+
+
+def test_the_command_prints_a_line_for_each() -> None:
+    lines = CliRunner().invoke(app, ["models"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines[: len(SERVED) + 1]] == [
+        "model",
+        *(served.model for served in SERVED),
+    ]
+    assert "8192" in lines[1] and "voice_chat, audio_analysis, text" in lines[1]
+    assert [line.split(":")[0].strip() for line in lines[-len(NOT_SERVED) :]] == list(NOT_SERVED)
+
+
+def test_reasons() -> None:
+    assert reason_against("ultravox") and reason_against("SpeechGPTModel")
+    assert reason_against("llama") is None

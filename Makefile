@@ -34,6 +34,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.gateway
 	$(BIN)/python -m benchmarks.conversation
 	$(BIN)/python -m benchmarks.turn_latency
+	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.hearing --picture docs/hearing.svg
 
 # One stamp per extra: pip runs again only when pyproject.toml has changed.

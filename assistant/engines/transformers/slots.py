@@ -95,6 +95,8 @@ class Slots:
         self.all = [Slot(self, row) for row in range(count)]
         self.fed: Sequence[Slot] = ()
         """Those that are taking in tokens just now."""
+        self.places: tuple[torch.Tensor, torch.Tensor]
+        """Where these tokens go: rows, int64 (slots, 1), and positions, int64 (slots, n)."""
 
     def feed(
         self, slots: Sequence[Slot], embeddings: torch.Tensor, units: NDArray[np.int64]
@@ -106,11 +108,13 @@ class Slots:
         """
         count = embeddings.shape[1]
         assert len(slots) == 1 or count == 1
-        self.fed = slots
-        positions = [range(slot.length, slot.length + count) for slot in slots]
-        hidden = self._checkpoint.hidden_states(
-            embeddings, torch.tensor(positions, device=embeddings.device), self._cache
+        device = embeddings.device
+        rows = torch.tensor([[slot.row] for slot in slots], device=device)
+        positions = torch.tensor(
+            [range(slot.length, slot.length + count) for slot in slots], device=device
         )
+        self.fed, self.places = slots, (rows, positions)
+        hidden = self._checkpoint.hidden_states(embeddings, positions, self._cache)
         for slot, taken in zip(slots, units, strict=True):
             slot.extend(taken)
         return hidden[:, -1]
@@ -146,12 +150,11 @@ class _Layer(CacheLayerMixin):
 
     def _extended(self, kept: torch.Tensor | None, new: torch.Tensor) -> list[torch.Tensor]:
         assert kept is not None
-        extended = []
-        for slot, states in zip(self._slots.fed, new, strict=True):
-            end = slot.length + states.shape[1]
-            kept[slot.row, :, slot.length : end] = states
-            extended.append(kept[slot.row : slot.row + 1, :, :end])
-        return extended
+        rows, positions = self._slots.places
+        # One write for all, since on a GPU each would cost a launch.
+        kept[rows, :, positions] = new.transpose(1, 2)
+        count = new.shape[2]
+        return [kept[slot.row : slot.row + 1, :, : slot.length + count] for slot in self._slots.fed]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0

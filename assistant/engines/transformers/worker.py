@@ -90,32 +90,36 @@ class Worker:
     def serve(self) -> None:
         """Raises EOFError or ConnectionError when the other end has gone."""
         while True:
-            # In turns, so that who is being answered waits for a part of a prompt at most.
-            for work in (self._decode, self._prefill):
-                self._hear()
-                work()
-
-    def _hear(self) -> None:
-        """Take what has been asked; where there is nothing to do, wait for it."""
-        self._make_way()
-        while self._channel.waiting or not self._able():
-            self._take(self._channel.receive())
-            self._make_way()
+            able = self._able()
+            self._decode(able)
+            # Only a part, for which those who are being answered wait.
+            self._prefill(able)
 
     def _able(self) -> dict[int, Generation]:
-        """The replies that can go on, by request."""
-        return {
-            id_: generation
-            for id_, generation in self._generations.items()
-            if not generation.waits and not generation.blocked
-        }
+        """Who can go on, now that all that was asked is taken; where that is nobody, wait."""
+        while True:
+            self._make_way()
+            able = {
+                request_id: generation
+                for request_id, generation in self._generations.items()
+                if not generation.waits and not generation.blocked
+            }
+            if able and not self._channel.waiting:
+                return able
+            self._take(self._channel.receive())
 
-    def _decode(self) -> None:
+    def _decode(self, able: dict[int, Generation]) -> None:
         """All replies whose prompts are in go on by a token, together."""
-        batch = {id_: generation for id_, generation in self._able().items() if generation.fed}
-        logits_of_each = self._logits_after(list(batch.values()))
+        batch = [request_id for request_id, reply in able.items() if reply.fed]
+        logits_of_each = self._logits_after([able[request_id] for request_id in batch])
         for request_id, logits in zip(batch, logits_of_each, strict=True):
             self._step(request_id, logits)
+
+    def _prefill(self, able: dict[int, Generation]) -> None:
+        """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
+        waiting = [request_id for request_id, reply in able.items() if not reply.fed]
+        if waiting:
+            self._step(min(waiting, key=lambda request_id: not able[request_id].committed))
 
     def _logits_after(self, batch: list[Generation]) -> Sequence[torch.Tensor | None]:
         """What each of them goes on with; None where it is to compute that by itself."""
@@ -126,13 +130,6 @@ class Worker:
                 # Whoever fails alone too fails, and no other.
                 logger.exception("a step of %d replies failed; each takes it alone", len(batch))
         return [None] * len(batch)
-
-    def _prefill(self) -> None:
-        """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
-        able = self._able()
-        waiting = [request_id for request_id in able if not able[request_id].fed]
-        if waiting:
-            self._step(min(waiting, key=lambda request_id: not able[request_id].committed))
 
     def _make_way(self) -> None:
         """Where a reply that is waited for finds no place, one that was begun ahead goes."""

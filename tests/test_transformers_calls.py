@@ -121,7 +121,9 @@ TEMPLATE = """
     {%- if message.content is string %}
         {{- message.content }}
     {%- else %}
-        {%- for part in message.content %}{{- part.text }}{%- endfor %}
+        {%- for part in message.content %}
+            {{- '<|AUDIO|>' if part.type == 'audio' else part.text }}
+        {%- endfor %}
     {%- endif %}
     {%- for call in message.tool_calls or [] %}
         {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}

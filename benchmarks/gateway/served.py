@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from assistant.config import Config
-from assistant.serve import listen, make_server
+from assistant.serve import listen, make_server, spare_garbage_collection
 from benchmarks.gateway.stages import StageSampler
 from benchmarks.gateway.talker import Talker
 
@@ -91,6 +91,7 @@ async def serve() -> None:
     ended = asyncio.Event()
     with listen("127.0.0.1", 0) as listener:
         print(f"127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        spare_garbage_collection()
         meter = Meter()
 
         def answer() -> None:

@@ -15,8 +15,8 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
-from tests.protocol import valid
 from tests.server import serving
+from tests.watch import Watch
 
 
 class Conversation:
@@ -24,6 +24,7 @@ class Conversation:
 
     def __init__(self, connection: AsyncRealtimeConnection) -> None:
         self._connection = connection
+        self._watch = Watch()
         self._rate_hz = 24_000
         self.events: list[dict[str, Any]] = []
 
@@ -59,7 +60,8 @@ class Conversation:
     async def sees(self, type_: str) -> dict[str, Any]:
         """Read on until an event of that type."""
         while True:
-            event = valid(json.loads(await self._connection.recv_bytes()))
+            event = json.loads(await self._connection.recv_bytes())
+            self._watch.sees(event)
             self.events.append(event)
             if event["type"] == type_:
                 return event

@@ -26,10 +26,11 @@ from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from audio_io.segmenter import SpeechSegmenter
 from audio_io.silero import SileroVad
 from audio_io.vad import VoiceActivityDetector
-from tests.protocol import counted_ids, valid
+from tests.protocol import counted_ids
 from tests.scripted_engine import ScriptedModel
 from tests.speech import join, prompt, silence
 from tests.virtual_time import run
+from tests.watch import Watch
 
 
 class LevelDetector:
@@ -60,10 +61,12 @@ class Client:
         self.reads.set()
         self.sink = EventSink(self._take, max_events=50, timeout_s=10)
         self._news = asyncio.Condition()
+        self._watch = Watch()
 
     async def _take(self, event: str) -> None:
         await self.reads.wait()
-        self.events.append(valid(orjson.loads(event)))
+        self.events.append(orjson.loads(event))
+        self._watch.sees(self.events[-1])
         async with self._news:
             self._news.notify_all()
 

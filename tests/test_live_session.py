@@ -338,6 +338,25 @@ def test_nobody_speaks_after_a_reply() -> None:
     run(main())
 
 
+def test_a_turn_that_nobody_asks_to_be_answered_is_transcribed_after_a_while() -> None:
+    async def main() -> None:
+        async with connected() as (client, model):
+            input_ = {"turn_detection": None, "transcription": {"language": "en"}}
+            await client.send("session.update", session={"audio": {"input": input_}})
+            await client.says(loud(600))
+            await client.send("input_audio_buffer.commit")
+            await model.asked(1)
+            assert asyncio.get_running_loop().time() == 0.5
+            (side,) = model.replies
+            assert side.side and side.prompt.task == "transcription"
+            side.says("Hello.")
+            side.ends()
+            kind = "conversation.item.input_audio_transcription.completed"
+            assert (await client.sees(kind))["transcript"] == "Hello."
+
+    run(main())
+
+
 def test_two_replies_at_a_time() -> None:
     async def main() -> None:
         async with connected() as (client, model):

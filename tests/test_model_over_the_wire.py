@@ -14,6 +14,7 @@ import pytest
 from assistant.config import Config, TurnsConfig
 from assistant.conversation import Message
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.realtime.transcripts import INSTRUCTION, LEAST_TOKENS, TOKENS_PER_S
 from audio_io.pcm import Int16Array
 from audio_io.segmenter import SpeechSegmenter, SpeechStopped
 from audio_io.silero import SileroVad
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 AT_16_KHZ = {"type": "audio/pcm", "rate": 16_000}
 REPLY_TOKENS = 24
+TEXT_DONE = "response.output_text.done"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,54 @@ async def test_a_conversation_spoken_and_typed(tiny_qwen2_audio: Path, card: Mod
         audio_token = card.processor.tokenizer.convert_tokens_to_ids("<|AUDIO|>")
         details = usage["input_token_details"]
         assert details["audio_tokens"] == declared.count(audio_token)
+
+
+async def test_what_goes_on_beside_leaves_the_conversation_whole(
+    tiny_qwen2_audio: Path, card: ModelCard
+) -> None:
+    front = phrase("Front_Left")
+    async with conversation(engine=engine(tiny_qwen2_audio, worker="thread")) as client:
+        # The turn is written down by the same model, while it is answered.
+        await client.hears(format=AT_16_KHZ, turn_detection=None, transcription={})
+        await spoken_by_hand(client, front)
+        reply = await client.reply()
+        assert reply == card.reply(prompt(user(front)), REPLY_TOKENS)
+        completed = "conversation.item.input_audio_transcription.completed"
+        if completed not in [event["type"] for event in client.events]:
+            await client.sees(completed)
+        (transcript,) = [event for event in client.events if event["type"] == completed]
+        seconds = len(front) / 16_000
+        most = LEAST_TOKENS + round(seconds * TOKENS_PER_S)
+        assert transcript["transcript"] == card.reply(prompt(user(front, INSTRUCTION)), most)
+
+        # Something else is asked about it, and leaves no trace.
+        heard_id = transcript["item_id"]
+        question = {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "Which side?"}],
+        }
+        beside = {
+            "conversation": "none",
+            "input": [{"type": "item_reference", "id": heard_id}, question],
+        }
+        await client.send(type="response.create", response=beside)
+        asked = prompt(user(front), user("Which side?"))
+        assert await client.reply() == card.reply(asked, REPLY_TOKENS)
+
+        # The reply is cut to what was heard of it, and the conversation goes on from there.
+        cut = reply[:10]
+        id = next(event["item_id"] for event in client.events if event["type"] == TEXT_DONE)
+        await client.send(type="conversation.item.delete", item_id=id)
+        content = [{"type": "output_text", "text": cut}]
+        item = {"type": "message", "id": id, "role": "assistant", "content": content}
+        await client.send(type="conversation.item.create", item=item)
+        await client.types("Go on.")
+        cut_short = prompt(user(front), assistant(cut), user("Go on."))
+        assert await client.reply() == card.reply(cut_short, REPLY_TOKENS)
+        cached = client.events[-1]["response"]["usage"]["input_token_details"]["cached_tokens"]
+        before = card.prompt_ids(prompt(user(front)))
+        assert cached == len(before) + len(cut)
 
 
 async def test_a_conversation_goes_on_beyond_the_model_s_context(

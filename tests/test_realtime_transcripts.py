@@ -8,6 +8,7 @@ import pytest
 
 from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Finished, Started, Text, Timings, TokenCount, ToolCall, Usage
+from assistant.realtime.dialogue import EXPECTED_MS
 from assistant.realtime.effects import CancelReply, Effect, StartReply
 from assistant.realtime.transcripts import INSTRUCTION, MAX_WAITING
 from tests.protocol import sent, types
@@ -26,6 +27,13 @@ def transcribing(turn_detection: Any = None, **how: Any) -> Client:
     input_ = {"transcription": {"model": "whisper-1", **how}}
     detection = {"turn_detection": turn_detection} if turn_detection != "none" else {}
     return Client(type="realtime", audio={"input": {**input_, **detection}})
+
+
+def commits(client: Client, start: int = 1600) -> list[Effect]:
+    """A turn that nobody asks to be answered: what comes of it once that is clear."""
+    effects = client.session.flushed(utterance(start), None)
+    client.now_ms += EXPECTED_MS
+    return [*effects, *client.session.time(client.now_ms)]
 
 
 def spoken_to(**how: Any) -> Client:
@@ -116,22 +124,33 @@ def test_a_reply_that_never_begins_is_not_waited_for(end: str) -> None:
     assert start_in(effects).prompt.task == "transcription"
 
 
-def test_a_turn_that_is_not_answered_is_transcribed_at_once() -> None:
+def test_a_turn_for_which_no_reply_is_asked_is_transcribed_soon() -> None:
     client = transcribing({"type": "server_vad", "create_response": False})
-    assert types(client.speaks()) == [
-        "input_audio_buffer.speech_started",
-        *TURN_TAKEN,
-        "StartReply",
-    ]
+    assert types(client.speaks()) == ["input_audio_buffer.speech_started", *TURN_TAKEN]
     manual = transcribing(None)
-    effects = manual.session.flushed(utterance(), None)
-    assert types(effects) == [*TURN_TAKEN[1:], "StartReply"]
+    assert types(manual.session.flushed(utterance(), None)) == TURN_TAKEN[1:]
+    for waiting in (client, manual):
+        assert waiting.session.next_deadline_ms == EXPECTED_MS
+        waiting.now_ms = EXPECTED_MS - 1
+        assert waiting.session.time(waiting.now_ms) == []
+        waiting.now_ms = EXPECTED_MS
+        assert start_in(waiting.session.time(waiting.now_ms)).prompt.task == "transcription"
+        assert waiting.session.next_deadline_ms == 60_000
+
+
+def test_a_reply_that_is_asked_for_right_after_goes_first() -> None:
+    client = transcribing(None)
+    client.session.flushed(utterance(), None)
+    assert types(client.send("response.create")) == ["StartReply", "response.created"]
+    client.now_ms = 5000
+    assert client.session.time(5000) == []
+    assert types(client.model_says(*REPLY[:2]))[-1] == "StartReply"
 
 
 def test_turns_are_transcribed_one_after_the_other() -> None:
     client = transcribing(None)
-    first = start_in(client.session.flushed(utterance(1600), None))
-    assert types(client.session.flushed(utterance(40_000), None)) == TURN_TAKEN[1:]
+    first = start_in(commits(client))
+    assert types(commits(client, 40_000)) == TURN_TAKEN[1:]
     effects = writes(client, first, *HEARD, WRITTEN)
     assert types(effects) == [DELTA, DELTA, COMPLETED, "StartReply"]
     second = start_in(effects)
@@ -141,8 +160,8 @@ def test_turns_are_transcribed_one_after_the_other() -> None:
 
 def test_a_failure_is_told_and_the_next_turn_goes_on() -> None:
     client = transcribing(None)
-    first = start_in(client.session.flushed(utterance(1600), None))
-    client.session.flushed(utterance(40_000), None)
+    first = start_in(commits(client))
+    commits(client, 40_000)
     effects = client.session.failed(first.reply_id, "no words")
     assert types(effects) == [FAILED, "StartReply"]
     (failed,) = sent(effects)
@@ -152,9 +171,9 @@ def test_a_failure_is_told_and_the_next_turn_goes_on() -> None:
 
 def test_of_a_deleted_turn_nothing_more_is_told() -> None:
     client = transcribing(None)
-    first = start_in(client.session.flushed(utterance(1600), None))
-    client.session.flushed(utterance(40_000), None)
-    client.session.flushed(utterance(80_000), None)
+    first = start_in(commits(client))
+    commits(client, 40_000)
+    commits(client, 80_000)
     # One that waits, and the one that is at it.
     assert types(client.send("conversation.item.delete", item_id="item_2")) == [
         "conversation.item.deleted"
@@ -170,14 +189,14 @@ def test_of_a_deleted_turn_nothing_more_is_told() -> None:
 def test_no_more_wait_than_can_be_told_of() -> None:
     client = transcribing(None)
     for _ in range(MAX_WAITING + 1):
-        client.session.flushed(utterance(), None)
-    effects = client.session.flushed(utterance(), None)
+        commits(client)
+    effects = commits(client)
     assert types(effects) == [*TURN_TAKEN[1:], FAILED]
 
 
 def test_a_model_that_calls_a_function_instead_has_written_nothing() -> None:
     client = transcribing(None)
-    start = start_in(client.session.flushed(utterance(), None))
+    start = start_in(commits(client))
     call = ToolCall("call_1", "get_weather", "{}", (3,))
     (completed,) = sent(writes(client, start, call, WRITTEN))
     assert completed["transcript"] == ""

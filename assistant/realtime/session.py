@@ -91,6 +91,7 @@ class RealtimeSession:
         have no say in; `now_ms`: a clock.
         """
         self._new_id = new_id
+        self._now_ms = now_ms
         self.id = id or new_id("sess")
         self._model = Model(model, context_tokens, takes_tools)
         self._settings = settings
@@ -135,7 +136,10 @@ class RealtimeSession:
         """When to call `time` next, on the clock of `now_ms`; None once the session is over."""
         if self._expires_ms is None:
             return None
-        return min(self._expires_ms, self._dialogue.idle_deadline_ms or self._expires_ms)
+        wanted = self._transcripts.waits and self._leaving is None
+        free_ms = self._dialogue.free_at_ms if wanted else None
+        deadlines = (self._expires_ms, self._dialogue.idle_deadline_ms, free_ms)
+        return min(deadline for deadline in deadlines if deadline is not None)
 
     def greeting(self) -> Event:
         """`session.created`, the first event on every transport that attaches."""
@@ -226,7 +230,8 @@ class RealtimeSession:
             return [*self.refused(expired), Close("the session reached its maximum duration")]
         idle_ms = self._dialogue.idle_deadline_ms
         is_idle = idle_ms is not None and idle_ms <= now_ms
-        return [FlushHearing(event_id=None, idle=True)] if is_idle else []
+        flushed: list[Effect] = [FlushHearing(event_id=None, idle=True)] if is_idle else []
+        return self._go_on(flushed)
 
     def leave(self, reason: str) -> list[Effect]:
         """End as soon as nobody speaks and no reply is under way; `reason` is for the client."""
@@ -238,7 +243,9 @@ class RealtimeSession:
         if self._leaving is not None:
             quiet = self._dialogue.is_quiet and not self._beside
             return [*effects, Close(self._leaving)] if quiet else effects
-        return [*effects, *(self._transcripts.go_on() if self._dialogue.has_time else [])]
+        free_ms = self._dialogue.free_at_ms
+        is_free = free_ms is not None and free_ms <= self._now_ms()
+        return [*effects, *(self._transcripts.go_on() if is_free else [])]
 
     # Client events.
 

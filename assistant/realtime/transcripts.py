@@ -59,6 +59,11 @@ class Transcripts:
         self._running: _Job | None = None
         self._waiting: deque[_Job] = deque()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a turn could be begun with."""
+        return self._running is None and bool(self._waiting)
+
     def __contains__(self, reply_id: str) -> bool:
         return self._running is not None and self._running.reply_id == reply_id
 
@@ -82,7 +87,7 @@ class Transcripts:
 
     def go_on(self) -> list[Effect]:
         """There is time now: begin with the next turn, if there is one and none is under way."""
-        if self._running is not None or not self._waiting:
+        if not self.waits:
             return []
         job = self._running = self._waiting.popleft()
         return [StartReply(job.reply_id, job.prompt, job.options, side=True)]

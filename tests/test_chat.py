@@ -289,6 +289,17 @@ async def test_long_sound_comes_to_the_model_in_parts(sound: Any) -> None:
     assert len(lengths) == 3 and max(lengths) <= 30 and sum(lengths) == 61
 
 
+async def test_a_conversation_holds_so_much_sound_and_no_more(sound: Any) -> None:
+    engine = AnsweringModel(["One"], ["Two"], ["Three"])
+    async with client_of(engine, files={"max_s": 5}) as client:
+        said = [user(sound(silence(3000)))]
+        said.append(assistant((await ask(client, *said)).choices[0].message.content))
+        with pytest.raises(openai.BadRequestError, match="holds more than 2 s"):
+            await ask(client, *said, user(sound(silence(2500))))
+        reply = await ask(client, *said, user(sound(silence(1900))))
+        assert reply.choices[0].message.content == "Two"
+
+
 async def test_sound_at_an_address(tmp_path: Path) -> None:
     data = write_wav(tmp_path / "a.wav", prompt("hello-world")).read_bytes()
     engine = AnsweringModel(["Hello."])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from assistant.chat.kept import KeptConversation, KeptConversations
@@ -32,6 +33,8 @@ class Answerer:
         self._config = config
         self._engine = engine
         self._conversations = KeptConversations(engine, config.chat.max_conversations)
+        # Of its own, since downloads may take all the time that they are given.
+        self._hearing = ThreadPoolExecutor(config.chat.max_conversations, "chat hearing")
 
     async def begin(self, asked: ChatRequest) -> tuple[ReplyEvent, AsyncGenerator[ReplyEvent]]:
         """The reply's first event, and the others, which are to be closed when no more is wanted.
@@ -47,7 +50,8 @@ class Answerer:
         """What has been said of the reply stays known, however it ends."""
         async with self._conversations.take(asked.said) as kept:
             new = asked.said[len(kept.said) :]
-            for said, message in zip(new, await self._messages(new, len(kept.said)), strict=True):
+            messages = await self._messages(new, kept.messages)
+            for said, message in zip(new, messages, strict=True):
                 kept.add(_without_data(said), message)
             prompt = Prompt(tuple(kept.messages), asked.tools, asked.tool_choice)
             reply = kept.session.reply(prompt, ReplyOptions(asked.max_output_tokens))
@@ -80,11 +84,11 @@ class Answerer:
         if asked.tools and not info.tools:
             raise ProtocolError(f"{info.model} calls no functions.", param="tools")
 
-    async def _messages(self, new: Sequence[Said], number: int) -> list[Message]:
-        """What was said, as the model is told it; `number`: of the first message."""
-        messages = []
-        left = self._config.files.limits()
-        for id_, said in enumerate(new, number):
+    async def _messages(self, new: Sequence[Said], known: Sequence[Message]) -> list[Message]:
+        """What was said after what is known, as the model is told it."""
+        messages: list[Message] = []
+        limits = self._config.files.limits()
+        for said in new:
             parts: list[Part] = []
             for item in said.items:
                 match item:
@@ -93,11 +97,13 @@ class Answerer:
                     case FunctionCall() | FunctionOutput():
                         parts.append(item)
                     case Sound():
-                        heard = await asyncio.to_thread(self._hear, item, left)
-                        taken_s = sum(len(part.samples) for part in heard) / SAMPLE_RATE_HZ
-                        left = replace(left, max_s=left.max_s - taken_s)
-                        parts += heard
-            messages.append(Message(f"message_{id_}", said.role, tuple(parts)))
+                        held = [part for message in (*known, *messages) for part in message.parts]
+                        left_s = limits.max_s - _sound_s([*held, *parts])
+                        left = replace(limits, max_s=max(0.0, left_s))
+                        loop = asyncio.get_running_loop()
+                        parts += await loop.run_in_executor(self._hearing, self._hear, item, left)
+            id_ = f"message_{len(known) + len(messages)}"
+            messages.append(Message(id_, said.role, tuple(parts)))
         return messages
 
     def _hear(self, sound: Sound, limits: SourceLimits) -> list[AudioPart]:
@@ -105,6 +111,10 @@ class Answerer:
         samples = read(sound.data, limits).samples
         pieces = in_parts(samples, self._engine.info.max_audio_s)
         return [AudioPart.of(piece) for _, piece in pieces]
+
+
+def _sound_s(parts: Sequence[Part]) -> float:
+    return sum(len(part.samples) for part in parts if isinstance(part, AudioPart)) / SAMPLE_RATE_HZ
 
 
 def _without_data(said: Said) -> Said:

@@ -78,7 +78,12 @@ class ReplyResponse(Response):
             if words or not more:
                 await send({"type": "http.response.body", "body": words, "more_body": more})
 
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+        headers = [
+            (b"content-type", b"text/event-stream"),
+            (b"cache-control", b"no-cache"),
+            # nginx would keep it back until there is more.
+            (b"x-accel-buffering", b"no"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await say(self._exchange.opening() + self._exchange.take(self._first))
         try:

@@ -59,7 +59,8 @@ def _is_too_long(error: openai.APIError) -> bool:
 
 
 def _refusal(error: openai.APIStatusError, server: str, now_s: float) -> ServerFailure:
-    said = brief(error.message)
+    # The package puts the status before what the server says.
+    said = brief(re.sub(r"^Error code: \d+( - )?", "", error.message)) or "it doesn't say why"
     match error.status_code:
         case 401 | 403:
             return ServerFailure(f"{server} refuses the API key: {said}", Remedy.NONE)

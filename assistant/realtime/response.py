@@ -146,7 +146,8 @@ class Response:
     def _text(self, texts: Sequence[Text]) -> list[Event]:
         if not texts:
             return []
-        self._made(sum(len(text.ids) for text in texts))
+        # Where ids aren't known, behind servers, a piece is about a token.
+        self._made(sum(len(text.ids) or 1 for text in texts))
         opening = [] if self._open else self._opened()
         assert self._open is not None
         self._open.pieces += (TextPart(text.text, text.ids) for text in texts)
@@ -155,7 +156,7 @@ class Response:
 
     def _call(self, call: ToolCall) -> list[Event]:
         """The model wants a function called; arguments come in one piece."""
-        self._made(len(call.ids))
+        self._made(len(call.ids) or 1)
         closing = self._closed("completed")
         part = FunctionCall(call.call_id, call.name, call.arguments, call.ids)
         message = Message(self._new_id("item"), "assistant", (part,))

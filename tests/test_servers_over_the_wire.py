@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from tests.chat_server import ChatServer, chat_server
 from tests.sdk_client import Conversation, conversation
+from tests.server import serving
 from tests.speech import join, prompt, silence
 
 pytestmark = pytest.mark.slow
@@ -92,6 +94,7 @@ async def test_barge_in_aborts_the_request() -> None:
         await client.says(join(prompt("demo-congrats")[:48_000], silence(1000)))
         done = await client.sees("response.done")
         assert done["response"]["status_details"]["reason"] == "turn_detected"
+        assert done["response"]["usage"]["output_tokens"] == 2
         await server.was_left(1)
         assert await client.reply() == "Hello."
         assert server.requests[-1]["messages"][1] == {"role": "assistant", "content": "One, two,"}
@@ -108,3 +111,31 @@ async def test_a_conversation_that_is_too_long_is_shortened_and_asked_again() ->
         assert await client.reply() == "Hello."
         asked = [message["content"] for message in server.requests[-1]["messages"]]
         assert asked[0] != "One" and asked[-1] == "Four"
+
+
+async def test_our_own_routes_serve_our_own_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dashscope", reason="needs the package: pip install dashscope")
+    from assistant.engines.dashscope.engine import DashScopeEngine
+    from assistant.engines.dashscope.settings import DashScopeSettings
+
+    embedded = EmbeddedEngine(EmbeddedSettings(words=False, tokens_per_s=10_000))
+    async with serving(engine=embedded) as address:
+        monkeypatch.setenv("DASHSCOPE_API_KEY", "any")
+        for engine in (
+            OpenAICompatibleEngine(
+                None, OpenAICompatibleSettings(base_urls=(f"http://{address}/v1",))
+            ),
+            DashScopeEngine(None, DashScopeSettings(base_url=f"http://{address}/api/v1")),
+        ):
+            async with conversation(engine=engine) as client:
+                usages = []
+                for _ in range(3):
+                    await client.says(join(prompt("hello-world"), silence(1000)))
+                    assert "seconds of a voice" in await client.reply()
+                    usages.append(client.events[-1]["response"]["usage"])
+                assert usages[2]["input_tokens"] > usages[1]["input_tokens"] > 30
+                assert usages[2]["input_token_details"]["audio_tokens"] > 60
+                if isinstance(engine, OpenAICompatibleEngine):
+                    # Found again by its content, though it came by another server.
+                    cached = usages[2]["input_token_details"]["cached_tokens"]
+                    assert cached >= usages[1]["input_tokens"]

@@ -100,7 +100,7 @@ class RemoteSession(Generic[C]):
             if wait_s and not reply.committed.is_set():
                 raise GaveWayError(server.trouble)
             if wait_s > self._settings.first_token_timeout_s:
-                raise EngineError(server.trouble)
+                raise EngineError(f"{server.trouble} It is left alone for {wait_s:.0f} s yet.")
             await asyncio.sleep(wait_s)
             try:
                 asked = self._asker.ask(server.client, server.name, prompt, options)

@@ -172,12 +172,19 @@ def _attend(
     keys: list[torch.Tensor],
     values: list[torch.Tensor],
     attention_mask: torch.Tensor | None,
+    sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The library's own attention, for each slot by itself.
 
     `query`: (slots, heads, n, head width); the mask is that of one slot, or none.
     """
+    if query.shape[2] == 1:
+        # The last token sees all, or all of its window; the mask would be that of the longest.
+        attention_mask = None
+        if sliding_window:
+            keys = [key[:, :, -sliding_window:] for key in keys]
+            values = [value[:, :, -sliding_window:] for value in values]
     attended = [
         sdpa_attention_forward(module, of_one[None], key, value, attention_mask, **options)[0]
         for of_one, key, value in zip(query, keys, values, strict=True)

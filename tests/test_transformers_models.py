@@ -34,6 +34,7 @@ from tests.test_transformers_session import (
     check,
     events_of,
     generator_of,
+    go_on,
     said,
     start,
     started,
@@ -97,6 +98,19 @@ def test_what_is_heard_matters(model: Model, computed: list[torch.Tensor]) -> No
         events_of(start(generator_of(checkpoint), prompt(user(heard)), tokens=1))
     heard, otherwise = computed
     assert (heard - otherwise).abs().max() > 20 * TOLERANCE
+
+
+def test_replies_of_several_take_steps_together(model: Model) -> None:
+    checkpoint, card = model
+    generator = generator_of(checkpoint)
+    declared = [prompt(user(FIRST)), prompt(user(SECOND, "What was said, and by whom?"))]
+    replies = [start(generator, each, session_id=number) for number, each in enumerate(declared)]
+    events: list[list[ReplyEvent]] = [[], []]
+    while open_ := [reply for reply in replies if not reply.done]:
+        for reply, news in zip(open_, go_on(generator, open_), strict=True):
+            events[replies.index(reply)] += news
+    for each, said_of_it in zip(declared, events, strict=True):
+        check(card, each, said_of_it)
 
 
 @torch.inference_mode()

@@ -28,6 +28,6 @@ class GlmAsr(Architecture):
 
     def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
         spectrogram, in_use = log_mel(extractor, samples, model.device)
-        heard = model.get_audio_features(spectrogram, input_features_mask=in_use)
+        heard = model.get_audio_features(spectrogram.to(model.dtype), input_features_mask=in_use)
         encoded: torch.Tensor = heard.pooler_output
         return encoded

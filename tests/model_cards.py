@@ -144,6 +144,11 @@ class _TemplateCard(_Card):
 
 
 class Qwen25OmniCard(_TemplateCard):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        template = json.loads((folder / "chat_template.json").read_text())
+        self.tokenizer.chat_template = template["chat_template"]
+
     model_class = Qwen2_5OmniThinkerForConditionalGeneration
 
     def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:

@@ -17,7 +17,9 @@ from tests.test_transformers_models import (  # noqa: F401
     Model,
     computed,
     test_a_conversation_of_speech_and_text,
+    test_a_reply_in_bf16,
     test_audio_takes_as_many_tokens_as_its_encoder_gives,
+    test_replies_of_several_take_steps_together,
     test_what_is_heard_matters,
 )
 from tests.test_transformers_session import ON_CPU

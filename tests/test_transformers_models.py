@@ -5,6 +5,8 @@ The reference sees the whole conversation from scratch each time; ours keeps wha
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,18 @@ def test_audio_takes_as_many_tokens_as_its_encoder_gives(model: Model, sample_co
     encoded = checkpoint.encode_audio(samples)
     assert len(encoded) == checkpoint.audio_tokens(sample_count)
     assert encoded.untyped_storage().nbytes() == encoded.nbytes
+
+
+def test_a_reply_in_bf16(model: Model) -> None:
+    """What a GPU computes with; here it only has to fit together."""
+    checkpoint, _ = model
+    halved = replace(checkpoint, model=deepcopy(checkpoint.model).to(torch.bfloat16))
+    with torch.inference_mode():
+        exact, rough = checkpoint.encode_audio(FIRST), halved.encode_audio(FIRST)
+    assert rough.dtype == torch.bfloat16
+    assert torch.cosine_similarity(exact.flatten(), rough.float().flatten(), dim=0) > 0.9
+    events = events_of(start(generator_of(halved), prompt(user(FIRST, "Well?"))))
+    assert said(events).parts
 
 
 @pytest.mark.slow

@@ -218,6 +218,10 @@ def _build_omni(folder: Path, config: Any, model_class: Any, audio: tuple[str, s
         "thinker_config": json.loads((folder / "config.json").read_text()),
     }
     (folder / "config.json").write_text(json.dumps(whole))
+    # As it was published, before templates had a file of their own.
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     return folder
 
 

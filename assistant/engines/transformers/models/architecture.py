@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ class Architecture:
     def front_end(self, folder: Path) -> tuple[Any, Any]:
         """The tokenizer, with its chat template, and what makes features of samples."""
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        # Where older checkpoints keep that of their processor.
+        if (template := folder / "chat_template.json").exists():
+            tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
         extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, trust_remote_code=False
         )

@@ -32,7 +32,9 @@ class AudioFlamingo3(Architecture):
 
     def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
         spectrogram, in_use = log_mel(extractor, samples, model.device)
-        heard = model.base_model.get_audio_features(spectrogram, input_features_mask=in_use)
+        heard = model.base_model.get_audio_features(
+            spectrogram.to(model.dtype), input_features_mask=in_use
+        )
         encoded: torch.Tensor = heard.pooler_output
         return encoded
 
@@ -50,7 +52,7 @@ class MusicFlamingo(AudioFlamingo3):
         # From these it learns that all of it is one sound.
         ids = torch.full((1, tokens), model.config.audio_token_id, device=model.device)
         heard = model.base_model.get_audio_features(
-            spectrogram, input_features_mask=in_use, input_ids=ids
+            spectrogram.to(model.dtype), input_features_mask=in_use, input_ids=ids
         )
         encoded: torch.Tensor = heard.pooler_output
         return encoded

@@ -20,8 +20,8 @@ _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 def adapters(folder: Path, model: Any) -> Iterator[tuple[Any, torch.Tensor, torch.Tensor]]:
     """The linear layers of `model` that the folder's adapter adds to, and what it adds to each.
 
-    A layer's output y of x becomes y + (x down^T) up^T: down (rank, in), up (out, rank), which is
-    scaled already. Raises EngineError where they don't fit.
+    A layer's output y of x becomes y + (x down^T) up^T: float32 down (rank, in) and up (out, rank),
+    which is scaled already. Raises EngineError where they don't fit.
     """
     try:
         config = json.loads((folder / CONFIG).read_text())
@@ -38,12 +38,13 @@ def adapters(folder: Path, model: Any) -> Iterator[tuple[Any, torch.Tensor, torc
             module = model.get_submodule(layer)
         except AttributeError as error:
             raise EngineError(f"{folder} adapts {layer}, which the model hasn't.") from error
-        to = {"device": module.weight.device, "dtype": module.weight.dtype}
         up = weights[name.removesuffix(_DOWN) + _UP]
-        yield module, down.to(**to), (up * scale).to(**to)
+        device = module.weight.device
+        yield module, down.to(device, torch.float32), up.to(device, torch.float32) * scale
 
 
 def merge(folder: Path, model: Any) -> None:
     """Add the folder's adapter to the weights of `model`, for good. Raises EngineError."""
     for module, down, up in adapters(folder, model):
-        module.weight.data += up @ down
+        # Rounded once, at the end.
+        module.weight.data = (module.weight.float() + up @ down).to(module.weight.dtype)

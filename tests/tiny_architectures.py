@@ -204,7 +204,7 @@ def _build_omni(folder: Path, config: Any, model_class: Any, audio: tuple[str, s
     model.generation_config = greedy_and_printable(
         tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"]
     )
-    model.save_pretrained(_with_extractor(folder))
+    model.save_pretrained(_with_extractor(folder, chunk_length=300))
     tokenizer.save_pretrained(folder)
     # The talker's weights lie beside the thinker's.
     weights = load_file(folder / "model.safetensors")
@@ -524,6 +524,7 @@ def build_adapter(folder: Path, model: Any, target_modules: list[str]) -> Path:
     return folder
 
 
-def _with_extractor(folder: Path) -> Path:
-    WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)
+def _with_extractor(folder: Path, chunk_length: int = 30) -> Path:
+    extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=chunk_length)
+    extractor.save_pretrained(folder)
     return folder

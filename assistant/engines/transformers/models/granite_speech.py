@@ -31,7 +31,8 @@ class LogMel:
     @classmethod
     def of(cls, folder: Path) -> LogMel:
         """As the checkpoint in `folder` says."""
-        kept = json.loads((folder / "preprocessor_config.json").read_text())
+        file = folder / "preprocessor_config.json"
+        kept = json.loads(file.read_text()) if file.exists() else {}
         given = {**kept, **kept.get("melspec_kwargs", {})}
         return cls(**{name: given[name] for name in cls.__slots__ if name in given})
 

@@ -8,6 +8,8 @@ import torch
 
 from audio_io.pcm import Int16Array
 
+WINDOW_S = 30
+
 
 def log_mel(
     extractor: Any, samples: Int16Array, device: torch.device
@@ -21,6 +23,8 @@ def log_mel(
         samples.astype("float32") / 32_768,
         sampling_rate=extractor.sampling_rate,
         padding="max_length",
+        # Some are made for five minutes, which would all be padding.
+        max_length=min(extractor.n_samples, WINDOW_S * extractor.sampling_rate),
         return_attention_mask=True,
         return_tensors="pt",
         device=str(device),

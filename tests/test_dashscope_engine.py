@@ -217,6 +217,17 @@ async def test_a_server_that_fails_in_the_middle_of_a_reply(
         assert await text_of(ask(session)) == "Hello."
 
 
+@pytest.mark.parametrize(
+    "said", [{}, {"output": None}, {"output": {"choices": []}}, {"output": {"choices": ["Hi"]}}]
+)
+async def test_what_can_not_be_read(server: DashScopeServer, said: dict[str, Any]) -> None:
+    server.will(said)
+    async with session_with(server) as session:
+        with pytest.raises(EngineError, match="sent what can't be read"):
+            await events_of(ask(session))
+        assert await text_of(ask(session)) == "Hello."
+
+
 def refusal(code: str, message: str) -> dict[str, str]:
     return {"code": code, "message": message, "request_id": "request-2"}
 

@@ -51,10 +51,11 @@ class GenerationAsker:
                 "spoken conversation are qwen-audio-turbo-latest and qwen2-audio-instruct."
             )
         wanted = options.max_output_tokens or self._settings.max_output_tokens
+        body = {"messages": messages(prompt, self._audio)}
         try:
             responses: Any = await BaseAioApi.call(
                 self._model,
-                {"messages": messages(prompt, self._audio)},
+                body,
                 task_group="aigc",
                 task="multimodal-generation",
                 function="generation",
@@ -76,6 +77,11 @@ class GenerationAsker:
             said = brief(str(error)) or type(error).__name__
             raise ServerFailure(
                 f"The connection to {server} failed: {said}", Remedy.LATER
+            ) from error
+        # What the package meets in events that aren't as documented.
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerFailure(
+                f"{server} sent what can't be read: {brief(str(error))}", Remedy.NONE
             ) from error
 
     def _refusal(self, response: Any, server: str, prompt: Prompt) -> EngineError:
@@ -106,7 +112,8 @@ def _text(content: Any) -> str:
         case str():
             return content
         case list():
-            return "".join(str(part["text"]) for part in content if "text" in part)
+            texts = [part.get("text") for part in content if isinstance(part, dict)]
+            return "".join(text for text in texts if isinstance(text, str))
         case _:
             return ""
 
@@ -115,7 +122,10 @@ def _usage(usage: Any) -> ToldUsage | None:
     match usage:
         case {"input_tokens": int() as text, "output_tokens": int() as output}:
             # Its input tokens are those of text alone.
-            audio = int(usage.get("audio_tokens") or 0)
-            return ToldUsage(text + audio, output, audio)
+            match usage.get("audio_tokens"):
+                case int() as audio:
+                    return ToldUsage(text + audio, output, audio)
+                case _:
+                    return ToldUsage(text, output, 0)
         case _:
             return None

@@ -15,6 +15,7 @@ from openai.types.chat.chat_completion_chunk import (
     ChoiceDeltaToolCall,
     ChoiceDeltaToolCallFunction,
 )
+from openai.types.completion_usage import PromptTokensDetails
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyOptions
@@ -77,42 +78,47 @@ class ChatAsker:
 def _piece(chunk: ChatCompletionChunk) -> Piece:
     """Raises ValueError where it isn't what its type says: the package checks nothing."""
     match chunk:
-        case ChatCompletionChunk(choices=[Choice(delta=delta, finish_reason=ended_by), *_]):
-            text = calls = None
-            if isinstance(delta, ChoiceDelta):
-                text, calls = delta.content, delta.tool_calls
-            if isinstance(text, str | None) and isinstance(ended_by, str | None) and _sound(calls):
-                return Piece(text or "", tuple(map(_call, calls or ())), ended_by, _usage(chunk))
+        case ChatCompletionChunk(
+            choices=[Choice(delta=delta, finish_reason=None | str() as ended_by), *_]
+        ):
+            match delta:
+                case ChoiceDelta(content=None | str() as text, tool_calls=None | [*_] as calls):
+                    pieces = tuple(map(_call, calls or ()))
+                    return Piece(text or "", pieces, ended_by, _usage(chunk))
+                case None:
+                    return Piece(ended_by=ended_by, usage=_usage(chunk))
         # The last has the usage alone.
         case ChatCompletionChunk(choices=[] | None):
             return Piece(usage=_usage(chunk))
     raise ValueError(str(chunk))
 
 
-def _sound(calls: object) -> bool:
-    match calls:
-        case None:
-            return True
-        case list():
-            return all(
-                isinstance(call, ChoiceDeltaToolCall) and isinstance(call.index, int)
-                for call in calls
-            )
-        case _:
-            return False
-
-
 def _call(call: ChoiceDeltaToolCall) -> CallPiece:
-    function = call.function or ChoiceDeltaToolCallFunction()
-    return CallPiece(call.index, call.id or "", function.name or "", function.arguments or "")
+    match call:
+        case ChoiceDeltaToolCall(index=int() as index, id=None | str() as id_, function=None):
+            return CallPiece(index, id_ or "")
+        case ChoiceDeltaToolCall(
+            index=int() as index,
+            id=None | str() as id_,
+            function=ChoiceDeltaToolCallFunction(
+                name=None | str() as name, arguments=None | str() as arguments
+            ),
+        ):
+            return CallPiece(index, id_ or "", name or "", arguments or "")
+    raise ValueError(str(call))
 
 
 def _usage(chunk: ChatCompletionChunk) -> ToldUsage | None:
     match chunk.usage:
-        case CompletionUsage(prompt_tokens=int() as input_, completion_tokens=int() as output):
-            details = chunk.usage.prompt_tokens_details
-            audio = details.audio_tokens if details else None
-            cached = details.cached_tokens if details else None
+        case CompletionUsage(
+            prompt_tokens=int() as input_,
+            completion_tokens=int() as output,
+            prompt_tokens_details=PromptTokensDetails(
+                audio_tokens=None | int() as audio, cached_tokens=None | int() as cached
+            ),
+        ):
             return ToldUsage(input_, output, audio, cached or 0)
+        case CompletionUsage(prompt_tokens=int() as input_, completion_tokens=int() as output):
+            return ToldUsage(input_, output)
         case _:
             return None

@@ -62,7 +62,7 @@ class Answer:
             if self._first_token_ms is None:
                 self._first_token_ms = self._since_ms()
         if piece.text:
-            self._reply.put(Text(piece.text, ()))
+            self._reply.put(Text(_readable(piece.text), ()))
         self._collect(piece.calls)
         self._ended_by = piece.ended_by or self._ended_by
         self._usage = piece.usage or self._usage
@@ -77,7 +77,8 @@ class Answer:
             if not (cut and index == max(self._calls)):
                 # Not all servers give calls an id.
                 call_id = call.call_id or f"call_{token_hex(8)}"
-                self._reply.put(ToolCall(call_id, call.name, call.arguments, ()))
+                name, arguments = _readable(call.name), _readable(call.arguments)
+                self._reply.put(ToolCall(_readable(call_id), name, arguments, ()))
         total_ms = self._since_ms()
         prefill_ms = total_ms if self._prefill_ms is None else self._prefill_ms
         first_token_ms = total_ms if self._first_token_ms is None else self._first_token_ms
@@ -113,3 +114,8 @@ def usage_of(told: ToldUsage | None, estimate: TokenCount, *, pieces: int) -> Us
         else in_proportion(told.input, like=estimate)
     )
     return Usage(prompt, in_proportion(told.cached, like=prompt), told.output)
+
+
+def _readable(text: str) -> str:
+    """The same without halves of characters, which JSON can hold and no text."""
+    return text.encode(errors="replace").decode()

@@ -3,8 +3,8 @@
     python client.py http://127.0.0.1:8000/v1
 
 Each line of input is typed or, where it names a .wav file (16-bit mono at 24 kHz), spoken; what
-happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. In an agent of yours, the
-room takes the place of the wav files and of `Printer`.
+happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. Needs requirements.txt.
+In an agent of yours, the room takes the place of `Voice` and `Printer`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import os
 import sys
 import wave
 
-from livekit.agents import Agent, AgentSession
+from livekit.agents import Agent, AgentSession, function_tool
 from livekit.agents.utils import http_context
 from livekit.agents.voice.io import AudioInput, TextOutput
 from livekit.plugins.openai.realtime import RealtimeModel
@@ -21,6 +21,12 @@ from livekit.rtc import AudioFrame
 
 RATE_HZ = 24_000
 FRAME_SAMPLES = RATE_HZ // 50
+
+
+@function_tool
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
 
 
 async def main(url: str) -> None:
@@ -41,7 +47,7 @@ async def main(url: str) -> None:
         show(error=str(event.error))
 
     async with http_context.open():
-        await session.start(Agent(instructions="You are a helpful assistant."))
+        await session.start(Agent(instructions="You are a helpful assistant.", tools=[add]))
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             if line.endswith(".wav"):
                 voice.say(line)

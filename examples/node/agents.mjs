@@ -8,23 +8,34 @@
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 
-import { RealtimeAgent, RealtimeSession } from "@openai/agents-realtime";
+import { RealtimeAgent, RealtimeSession, tool } from "@openai/agents-realtime";
+import { z } from "zod";
 
 const WAV_HEADER_BYTES = 44;
 const [url] = process.argv.slice(2);
 
-const session = new RealtimeSession(new RealtimeAgent({ name: "assistant" }), {
+const add = tool({
+  name: "add",
+  description: "Add two numbers.",
+  parameters: z.object({ a: z.number(), b: z.number() }),
+  execute: ({ a, b }) => String(a + b),
+});
+const session = new RealtimeSession(new RealtimeAgent({ name: "assistant", tools: [add] }), {
   transport: "websocket",
   config: { outputModalities: ["text"] },
 });
 
 const print = (what) => console.log(JSON.stringify(what));
+const messages = () => session.history.filter(({ type }) => type === "message");
 const text = ({ content }) => content.map((part) => part.text ?? "(speech)").join(" ");
 
 session.on("transport_event", ({ type, delta }) => {
   if (type === "response.output_text.delta") print({ text: delta });
 });
-session.on("agent_end", () => print({ reply: text(session.history.at(-1)) }));
+session.on("agent_end", () => {
+  const last = messages().at(-1);
+  if (last.role === "assistant") print({ reply: text(last) });
+});
 session.on("error", ({ error }) => print({ error: String(error.error?.message ?? error) }));
 
 await session.connect({ url, apiKey: process.env.OPENAI_API_KEY ?? "none" });
@@ -36,5 +47,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     session.sendMessage(line);
   }
 }
-print({ history: session.history.map((item) => [item.role, text(item)]) });
+print({ history: messages().map((item) => [item.role, text(item)]) });
 session.close();

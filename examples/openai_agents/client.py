@@ -3,7 +3,7 @@
     python client.py ws://127.0.0.1:8000/v1/realtime
 
 Each line of input is typed or, where it names a .wav file (16-bit mono at 24 kHz), spoken; what
-happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY.
+happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. Needs requirements.txt.
 """
 
 import asyncio
@@ -12,11 +12,18 @@ import os
 import sys
 import wave
 
+from agents import function_tool
 from agents.realtime import RealtimeAgent, RealtimeModelConfig, RealtimeRunner, RealtimeSession
 
 
+@function_tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
 async def main(url: str) -> None:
-    runner = RealtimeRunner(RealtimeAgent(name="assistant"))
+    runner = RealtimeRunner(RealtimeAgent(name="assistant", tools=[add]))
     server: RealtimeModelConfig = {
         "url": url,
         "api_key": os.environ.get("OPENAI_API_KEY", "none"),
@@ -38,11 +45,13 @@ async def listen(session: RealtimeSession) -> None:
     try:
         async for event in session:
             match event.type:
+                case "history_added" if event.item.type == "message":
+                    history.append(event.item)
                 case "history_updated":
-                    history = event.history
+                    history = [item for item in event.history if item.type == "message"]
                 case "raw_model_event" if event.data.type == "output_text_delta":
                     show(text=event.data.delta)
-                case "agent_end":
+                case "agent_end" if history[-1].role == "assistant":
                     show(reply=text(history[-1]))
                 case "error":
                     show(error=str(event.error))

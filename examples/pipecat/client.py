@@ -3,8 +3,9 @@
     python client.py ws://127.0.0.1:8000/v1/realtime
 
 Each line of input is typed or, where it names a .wav file (16-bit mono at 24 kHz), spoken; what
-happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. In a pipeline of yours, a
-transport takes the place of the wav files, and text-to-speech that of `Printer`.
+happens is printed as lines of JSON. The key is taken from OPENAI_API_KEY. Needs requirements.txt.
+In a pipeline of yours, a transport takes the place of the wav files, and text-to-speech that of
+`Printer`.
 """
 
 import asyncio
@@ -13,12 +14,19 @@ import os
 import sys
 import wave
 
-from pipecat.frames.frames import ErrorFrame, Frame, InputAudioRawFrame, LLMTextFrame
+from pipecat.frames.frames import (
+    ErrorFrame,
+    Frame,
+    InputAudioRawFrame,
+    LLMRunFrame,
+    LLMTextFrame,
+)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.workers.runner import WorkerRunner
@@ -27,15 +35,26 @@ RATE_HZ = 24_000
 FRAME_SAMPLES = RATE_HZ // 50
 
 
+async def add(params: FunctionCallParams, a: int, b: int) -> None:
+    """Add two numbers.
+
+    Args:
+        a: The first number.
+        b: The second number.
+    """
+    await params.result_callback(a + b)
+
+
 async def main(url: str) -> None:
     llm = OpenAIRealtimeLLMService(
         base_url=url,
         api_key=os.environ.get("OPENAI_API_KEY", "none"),
         settings=OpenAIRealtimeLLMService.Settings(
-            session_properties=events.SessionProperties(output_modalities=["text"])
+            system_instruction="You are a helpful assistant. Begin by saying hello.",
+            session_properties=events.SessionProperties(output_modalities=["text"]),
         ),
     )
-    context = LLMContext()
+    context = LLMContext(tools=[add])
     user, assistant = LLMContextAggregatorPair(context)
     worker = PipelineWorker(Pipeline([user, llm, Printer(), assistant]))
 
@@ -47,6 +66,7 @@ async def main(url: str) -> None:
 
     @worker.event_handler("on_pipeline_started")
     async def on_start(*_) -> None:
+        await worker.queue_frame(LLMRunFrame())
         started.set()
 
     async def say(path: str) -> None:
@@ -67,7 +87,8 @@ async def main(url: str) -> None:
                 item = events.ConversationItem(type="message", role="user", content=content)
                 await llm.send_client_event(events.ConversationItemCreateEvent(item=item))
                 await llm.send_client_event(events.ResponseCreateEvent())
-        show(history=[[message["role"], message["content"]] for message in context.messages])
+        said = [m for m in context.messages if m["role"] != "tool" and "tool_calls" not in m]
+        show(history=[[message["role"], message["content"]] for message in said])
         await worker.stop_when_done()
 
     runner = WorkerRunner()

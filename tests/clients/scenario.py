@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import assert_never
 
 from assistant.config import Config
-from assistant.conversation import AudioPart, Message
+from assistant.conversation import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    Part,
+    Prompt,
+    TextPart,
+)
+from assistant.engines.engine import ReplyOptions, ToolCall
 from tests.clients.program import Program
+from tests.scripted_engine import ScriptedModel, ScriptedReply
 
 KEY = "open-sesame"
 CONFIG = Config.load(overrides={"server": {"api_key": KEY}})
 
-SCRIPTS = ["I ", "heard ", "you."], ["Five."], ["One,", " two,", ...], ["You interrupted."]
 CONVERSATION = [
     ["user", "(speech)"],
     ["assistant", "I heard you."],
@@ -22,6 +33,35 @@ CONVERSATION = [
     ["user", "(speech)"],
     ["assistant", "You interrupted."],
 ]
+
+
+class Partner(ScriptedModel):
+    """The model's side of it: writes down what it hears, has numbers added for it where the client offers that."""
+
+    info = replace(ScriptedModel.info, tools=True)
+
+    def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:
+        reply = super().reply(prompt, options, side=side)
+        if prompt.task == "transcription":
+            reply.says("hello world")
+            reply.ends()
+            return reply
+        match sum(message.role == "user" for message in prompt.messages):
+            case 0:
+                reply.says("Hello.")
+            case 1:
+                reply.says("I ", "heard ", "you.")
+            case 2 if prompt.tools and prompt.messages[-1].role == "user":
+                reply.script.put_nowait(ToolCall("call_1", "add", '{"a": 2, "b": 3}', ()))
+            case 2:
+                reply.says("Five.")
+            case 3:
+                reply.says("One,", " two,")
+                return reply
+            case 4:
+                reply.says("You interrupted.")
+        reply.ends()
+        return reply
 
 
 async def converse(client: Program, speech: Path) -> None:
@@ -41,12 +81,18 @@ async def converse(client: Program, speech: Path) -> None:
 
 def said(messages: tuple[Message, ...]) -> list[list[str]]:
     """Who said what, as the model was told it."""
-    return [
-        [
-            message.role,
-            " ".join(
-                "(speech)" if isinstance(part, AudioPart) else part.text for part in message.parts
-            ),
-        ]
-        for message in messages
-    ]
+    return [[message.role, " ".join(map(_text, message.parts))] for message in messages]
+
+
+def _text(part: Part) -> str:
+    match part:
+        case AudioPart():
+            return "(speech)"
+        case TextPart():
+            return part.text
+        case FunctionCall():
+            return f"{part.name}({part.arguments})"
+        case FunctionOutput():
+            return part.output
+        case _:
+            assert_never(part)

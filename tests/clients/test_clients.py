@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from assistant.tls import Certificate, self_signed
-from tests.answering_engine import AnsweringModel
 from tests.clients.program import program
-from tests.clients.scenario import CONFIG, CONVERSATION, KEY, SCRIPTS, converse, said
+from tests.clients.scenario import CONFIG, CONVERSATION, KEY, Partner, converse, said
 from tests.server import serving
 from tests.speech import at_rate, join, prompt, silence, write_wav
 
@@ -21,6 +20,8 @@ pytestmark = pytest.mark.slow
 NODE = "node/.venv/bin/node"
 # Where a client keeps a history of its own, that knows of speech only by its transcript.
 WORDS = [entry for entry in CONVERSATION if entry[1] != "(speech)"]
+
+ADDED = [["assistant", 'add({"a": 2, "b": 3})'], ["tool", "5"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Client:
     """What it has of the conversation in the end."""
     instructions: tuple[list[str], ...] = ()
     """What it tells the model beforehand."""
+    greeting: tuple[list[str], ...] = ()
+    """What the model says to that at once, where it is asked to."""
+    adds: bool = False
+    """Whether it offers the model to add numbers for it."""
 
 
 CLIENTS = [
@@ -48,12 +53,16 @@ CLIENTS = [
         "openai-agents",
         ("openai_agents/.venv/bin/python", "openai_agents/client.py"),
         "ws://{}/v1/realtime",
+        adds=True,
     ),
-    Client("openai-agents-npm", (NODE, "node/agents.mjs"), "ws://{}/v1/realtime"),
+    Client("openai-agents-npm", (NODE, "node/agents.mjs"), "ws://{}/v1/realtime", adds=True),
     Client(
         "pipecat",
         ("pipecat/.venv/bin/python", "pipecat/client.py"),
         "ws://{}/v1/realtime",
+        instructions=(["system", "You are a helpful assistant. Begin by saying hello."],),
+        greeting=(["assistant", "Hello."],),
+        adds=True,
         history=tuple(WORDS),
     ),
     Client(
@@ -62,6 +71,7 @@ CLIENTS = [
         "http://{}/v1",
         history=tuple(WORDS),
         instructions=(["system", "You are a helpful assistant."],),
+        adds=True,
     ),
 ]
 
@@ -82,14 +92,19 @@ def hello(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_spoken_typed_and_interrupted(
     client: Client, certificate: Certificate, hello: Path
 ) -> None:
-    model = AnsweringModel(*SCRIPTS)
+    model = Partner()
     tls = certificate if client.url.startswith("https") else None
     env = {"OPENAI_API_KEY": KEY, "NODE_EXTRA_CA_CERTS": str(certificate.certificate)}
     async with serving(CONFIG, model, tls) as address:
         command = (*client.command, client.url.format(address), *client.options)
         async with program(*command, env=env) as running:
+            for _, text in client.greeting:
+                assert await running.reads("reply") == text
             await converse(running, hello)
     assert [line for line in running.printed if "error" in line] == []
-    assert running.printed[-1] == {"history": [*client.history]}
+    assert running.printed[-1] == {"history": [*client.greeting, *client.history]}
     told = said(model.replies[-1].prompt.messages)
-    assert told == [*client.instructions, *CONVERSATION[:-1]]
+    conversation = CONVERSATION[:-1]
+    if client.adds:
+        conversation[3:3] = ADDED
+    assert told == [*client.instructions, *client.greeting, *conversation]

@@ -13,10 +13,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from assistant.config import Config
-from tests.answering_engine import AnsweringModel
 from tests.browser import open_page
 from tests.clients.program import EXAMPLES, installed
-from tests.clients.scenario import CONVERSATION, KEY, SCRIPTS, said
+from tests.clients.scenario import CONVERSATION, KEY, Partner, said
 from tests.server import serving
 from tests.speech import join, prompt, silence, write_wav
 
@@ -50,7 +49,7 @@ async def type_in(page: Page, text: str) -> None:
 async def test_spoken_typed_and_interrupted(page_name: str, tmp_path: Path) -> None:
     if page_name == "agents.html":
         installed("node/node_modules")
-    model = AnsweringModel(*SCRIPTS)
+    model = Partner()
     # Said over and over: first to be answered, then to interrupt.
     microphone = write_wav(tmp_path / "voice.wav", join(silence(5000), prompt("hello-world")))
     with website(EXAMPLES) as origin:

@@ -60,7 +60,7 @@ async def listen(session: RealtimeSession) -> None:
 
 
 def text(item) -> str:
-    return " ".join(part.text or "(speech)" for part in item.content)
+    return " ".join(part.text or part.transcript or "(speech)" for part in item.content)
 
 
 def show(**what) -> None:

@@ -33,6 +33,8 @@ from pipecat.workers.runner import WorkerRunner
 
 RATE_HZ = 24_000
 FRAME_SAMPLES = RATE_HZ // 50
+# What was said is written down, so that Pipecat's context has it too.
+HEARING = events.AudioInput(transcription=events.InputAudioTranscription())
 
 
 async def add(params: FunctionCallParams, a: int, b: int) -> None:
@@ -51,7 +53,9 @@ async def main(url: str) -> None:
         api_key=os.environ.get("OPENAI_API_KEY", "none"),
         settings=OpenAIRealtimeLLMService.Settings(
             system_instruction="You are a helpful assistant. Begin by saying hello.",
-            session_properties=events.SessionProperties(output_modalities=["text"]),
+            session_properties=events.SessionProperties(
+                output_modalities=["text"], audio=events.AudioConfiguration(input=HEARING)
+            ),
         ),
     )
     context = LLMContext(tools=[add])

@@ -11,7 +11,6 @@ from assistant.conversation import (
     AudioPart,
     FunctionCall,
     FunctionOutput,
-    Message,
     Part,
     Prompt,
     TextPart,
@@ -32,18 +31,21 @@ CONVERSATION = [
     ["assistant", "One, two,"],
     ["user", "(speech)"],
     ["assistant", "You interrupted."],
+    ["user", "thank you"],
+    ["assistant", "You are welcome."],
 ]
+TRANSCRIPT = "hello world"
 
 
 class Partner(ScriptedModel):
-    """The model's side of it: writes down what it hears, has numbers added for it where the client offers that."""
+    """The model's side of it. Has numbers added by the client where that is offered."""
 
     info = replace(ScriptedModel.info, tools=True)
 
     def reply(self, prompt: Prompt, options: ReplyOptions, *, side: bool = False) -> ScriptedReply:
         reply = super().reply(prompt, options, side=side)
         if prompt.task == "transcription":
-            reply.says("hello world")
+            reply.says(TRANSCRIPT)
             reply.ends()
             return reply
         match sum(message.role == "user" for message in prompt.messages):
@@ -60,8 +62,16 @@ class Partner(ScriptedModel):
                 return reply
             case 4:
                 reply.says("You interrupted.")
+            case 5:
+                reply.says("You are welcome.")
         reply.ends()
         return reply
+
+    @property
+    def told(self) -> list[list[str]]:
+        """Who has said what, as far as the model was told."""
+        messages = [reply for reply in self.replies if not reply.side][-1].prompt.messages
+        return [[message.role, " ".join(map(_text, message.parts))] for message in messages]
 
 
 async def converse(client: Program, speech: Path) -> None:
@@ -76,12 +86,9 @@ async def converse(client: Program, speech: Path) -> None:
     client.told(speech)
     assert await client.reads("reply") == "One, two,"
     assert await client.reads("reply") == "You interrupted."
+    client.told("thank you")
+    assert await client.reads("reply") == "You are welcome."
     await client.ended()
-
-
-def said(messages: tuple[Message, ...]) -> list[list[str]]:
-    """Who said what, as the model was told it."""
-    return [[message.role, " ".join(map(_text, message.parts))] for message in messages]
 
 
 def _text(part: Part) -> str:

@@ -11,15 +11,14 @@ import pytest
 
 from assistant.tls import Certificate, self_signed
 from tests.clients.program import program
-from tests.clients.scenario import CONFIG, CONVERSATION, KEY, Partner, converse, said
+from tests.clients.scenario import CONFIG, CONVERSATION, KEY, TRANSCRIPT, Partner, converse
 from tests.server import serving
 from tests.speech import at_rate, join, prompt, silence, write_wav
 
 pytestmark = pytest.mark.slow
 
 NODE = "node/.venv/bin/node"
-# Where a client keeps a history of its own, that knows of speech only by its transcript.
-WORDS = [entry for entry in CONVERSATION if entry[1] != "(speech)"]
+IN_WORDS = tuple([role, text.replace("(speech)", TRANSCRIPT)] for role, text in CONVERSATION)
 
 ADDED = [["assistant", 'add({"a": 2, "b": 3})'], ["tool", "5"]]
 
@@ -54,8 +53,15 @@ CLIENTS = [
         ("openai_agents/.venv/bin/python", "openai_agents/client.py"),
         "ws://{}/v1/realtime",
         adds=True,
+        history=IN_WORDS,
     ),
-    Client("openai-agents-npm", (NODE, "node/agents.mjs"), "ws://{}/v1/realtime", adds=True),
+    Client(
+        "openai-agents-npm",
+        (NODE, "node/agents.mjs"),
+        "ws://{}/v1/realtime",
+        adds=True,
+        history=IN_WORDS,
+    ),
     Client(
         "pipecat",
         ("pipecat/.venv/bin/python", "pipecat/client.py"),
@@ -63,13 +69,13 @@ CLIENTS = [
         instructions=(["system", "You are a helpful assistant. Begin by saying hello."],),
         greeting=(["assistant", "Hello."],),
         adds=True,
-        history=tuple(WORDS),
+        history=IN_WORDS,
     ),
     Client(
         "livekit",
         ("livekit/.venv/bin/python", "livekit/client.py"),
         "http://{}/v1",
-        history=tuple(WORDS),
+        history=IN_WORDS,
         instructions=(["system", "You are a helpful assistant."],),
         adds=True,
     ),
@@ -103,8 +109,7 @@ async def test_spoken_typed_and_interrupted(
             await converse(running, hello)
     assert [line for line in running.printed if "error" in line] == []
     assert running.printed[-1] == {"history": [*client.greeting, *client.history]}
-    told = said(model.replies[-1].prompt.messages)
     conversation = CONVERSATION[:-1]
     if client.adds:
         conversation[3:3] = ADDED
-    assert told == [*client.instructions, *client.greeting, *conversation]
+    assert model.told == [*client.instructions, *client.greeting, *conversation]

@@ -27,7 +27,8 @@ const session = new RealtimeSession(new RealtimeAgent({ name: "assistant", tools
 
 const print = (what) => console.log(JSON.stringify(what));
 const messages = () => session.history.filter(({ type }) => type === "message");
-const text = ({ content }) => content.map((part) => part.text ?? part.transcript ?? "(speech)").join(" ");
+const text = ({ content }) =>
+  content.map((part) => part.text ?? part.transcript ?? "(speech)").join(" ");
 
 session.on("transport_event", ({ type, delta }) => {
   if (type === "response.output_text.delta") print({ text: delta });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant.tls import Certificate, self_signed
-from tests.clients.program import program
+from tests.clients.program import EXAMPLES, program
 from tests.clients.scenario import CONFIG, CONVERSATION, KEY, TRANSCRIPT, Partner, converse
 from tests.server import serving
 from tests.speech import at_rate, join, prompt, silence, write_wav
@@ -113,3 +114,16 @@ async def test_spoken_typed_and_interrupted(
     if client.adds:
         conversation[3:3] = ADDED
     assert model.told == [*client.instructions, *client.greeting, *conversation]
+
+
+async def test_the_shortest_example_says_a_file_and_prints_the_reply(hello: Path) -> None:
+    async with serving(engine=Partner()) as address:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            EXAMPLES / "websocket_client.py",
+            hello,
+            f"ws://{address}/v1/realtime",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+    assert (process.returncode, printed) == (0, b"I heard you.\n")

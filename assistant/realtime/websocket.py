@@ -40,7 +40,8 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
     except* SlowClientError as slow:
         code, reason = POLICY_VIOLATION, f"The client {slow.exceptions[0]}."
         logger.warning("%s: %s", live.id, reason)
-    if websocket.client_state is WebSocketState.CONNECTED:
+    # The one tells that a farewell has come, the other that an event could not be sent.
+    if websocket.client_state is websocket.application_state is WebSocketState.CONNECTED:
         # Who takes nothing takes no farewell either.
         with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(limits.send_timeout_s):

@@ -70,8 +70,7 @@ class Partner(ScriptedModel):
     @property
     def told(self) -> list[list[str]]:
         """Who has said what, as far as the model was told."""
-        messages = [reply for reply in self.replies if not reply.side][-1].prompt.messages
-        return [[message.role, " ".join(map(_text, message.parts))] for message in messages]
+        return said([reply for reply in self.replies if not reply.side][-1].prompt)
 
 
 async def converse(client: Program, speech: Path) -> None:
@@ -89,6 +88,11 @@ async def converse(client: Program, speech: Path) -> None:
     client.told("thank you")
     assert await client.reads("reply") == "You are welcome."
     await client.ended()
+
+
+def said(prompt: Prompt) -> list[list[str]]:
+    """Who has said what, in order."""
+    return [[message.role, " ".join(map(_text, message.parts))] for message in prompt.messages]
 
 
 def _text(part: Part) -> str:

@@ -45,6 +45,7 @@ PURE = [
     "assistant/realtime/open_turn.py",
     "assistant/realtime/prompting.py",
     "assistant/realtime/quiet.py",
+    "assistant/realtime/requests.py",
     "assistant/realtime/responder.py",
     "assistant/realtime/response.py",
     "assistant/realtime/secrets.py",

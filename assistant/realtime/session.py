@@ -2,8 +2,9 @@
 
 Events come in by `receive` (from the client), `heard` and `flushed` (from the segmenter),
 `generated` and `failed` (from the model) and `time`; what is to be done comes back as effects, in
-order. `live.py` carries them out. What is said and answered is the Dialogue's; here is what a
-client may ask for.
+order. `live.py` carries them out. Each is passed on to the part that it concerns: `requests.py`
+(what a client may ask for), `dialogue.py` (what is said and answered), `beside.py` and
+`transcripts.py` (what goes on beside that).
 """
 
 from __future__ import annotations
@@ -11,37 +12,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 from assistant.conversation import Conversation, Message, Prompt
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.errors import ProtocolError
 from assistant.realtime.beside import SideReplies
 from assistant.realtime.dialogue import Dialogue
-from assistant.realtime.effects import (
-    Close,
-    ConfigureHearing,
-    Effect,
-    Feed,
-    FlushHearing,
-    Send,
-)
-from assistant.realtime.events import (
-    Append,
-    Clear,
-    ClientEvent,
-    Commit,
-    ItemCreate,
-    ItemDelete,
-    ItemRetrieve,
-    ItemTruncate,
-    ResponseCancel,
-    ResponseCreate,
-    ResponseParams,
-    SessionUpdate,
-)
-from assistant.realtime.items import decode_sound, message_from_item, messages_from_input
-from assistant.realtime.prompting import Model, options_of
+from assistant.realtime.effects import Close, Effect, FlushHearing, Send
+from assistant.realtime.events import ClientEvent
+from assistant.realtime.prompting import Model
+from assistant.realtime.requests import Requests
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.realtime.transcripts import Transcripts
@@ -93,10 +74,7 @@ class RealtimeSession:
         self._new_id = new_id
         self._now_ms = now_ms
         self.id = id or new_id("sess")
-        self._model = Model(model, context_tokens, takes_tools)
-        self._settings = settings
-        self._defaults = defaults or settings
-        self._detection = detection
+        answering = Model(model, context_tokens, takes_tools)
         conversation = Conversation(
             max_messages=limits.max_messages,
             max_audio_s=limits.max_audio_s,
@@ -107,7 +85,7 @@ class RealtimeSession:
             conversation,
             settings,
             TurnRules(speculate=speculate),
-            model=self._model,
+            model=answering,
             transcripts=self._transcripts,
             session_id=self.id,
             send=self._stamped,
@@ -115,6 +93,17 @@ class RealtimeSession:
             now_ms=now_ms,
         )
         self._beside = SideReplies(new_id=new_id, send=self._stamped)
+        self._requests = Requests(
+            self._dialogue,
+            self._beside,
+            answering,
+            settings,
+            session_id=self.id,
+            defaults=defaults or settings,
+            detection=detection,
+            send=self._stamped,
+            new_id=new_id,
+        )
         self._expires_ms: int | None = now_ms() + limits.max_session_s * 1000
         self._leaving: str | None = None
         """Why the session is to end, once it is."""
@@ -129,7 +118,7 @@ class RealtimeSession:
     @property
     def hearing(self) -> TurnDetection | None:
         """How the segmenter is to be set."""
-        return self._settings.detection(self._detection)
+        return self._requests.hearing
 
     @property
     def next_deadline_ms(self) -> int | None:
@@ -143,14 +132,14 @@ class RealtimeSession:
 
     def greeting(self) -> Event:
         """`session.created`, the first event on every transport that attaches."""
-        return self._send("session.created", session=self._session_object()).event
+        return self._send("session.created", session=self._requests.session_object()).event
 
     # What happens to it.
 
     def receive(self, event: ClientEvent) -> list[Effect]:
         """An event from the client. Its errors are answered, not raised."""
         try:
-            return self._go_on(self._receive(event))
+            return self._go_on(self._requests.carry_out(event))
         except ProtocolError as error:
             return self.refused(error, event.event_id)
 
@@ -247,64 +236,6 @@ class RealtimeSession:
         is_free = free_ms is not None and free_ms <= self._now_ms()
         return [*effects, *(self._transcripts.go_on() if is_free else [])]
 
-    # Client events.
-
-    def _receive(self, event: ClientEvent) -> list[Effect]:
-        match event:
-            case SessionUpdate():
-                return self._update(event)
-            case Append():
-                sound = decode_sound(event.audio, self._settings.audio.input.format, param="audio")
-                return [Feed(sound.samples, sound.sample_rate_hz)]
-            case Commit():
-                return [FlushHearing(event.event_id)]
-            case Clear():
-                return [*self._dialogue.cleared(), self._send("input_audio_buffer.cleared")]
-            case ItemCreate():
-                return self._create_item(event)
-            case ItemRetrieve():
-                return self._dialogue.history.retrieve(event.item_id)
-            case ItemDelete():
-                return self._dialogue.delete_item(event.item_id)
-            case ItemTruncate():
-                return self._dialogue.history.truncate(
-                    event.item_id, event.content_index, event.audio_end_ms
-                )
-            case ResponseCreate():
-                return self._create_response(event.response)
-            case ResponseCancel():
-                if event.response_id and event.response_id in self._beside:
-                    return self._beside.cancel(event.response_id)
-                return self._dialogue.cancel(event.response_id)
-            case _:
-                assert_never(event)
-
-    def _update(self, event: SessionUpdate) -> list[Effect]:
-        before = self.hearing
-        self._settings = self._settings.updated(event.session, self._defaults)
-        configure = [ConfigureHearing(self.hearing)] if self.hearing != before else []
-        settled = self._dialogue.follow(self._settings)
-        updated = self._send("session.updated", session=self._session_object())
-        return [*configure, *settled, updated]
-
-    def _create_item(self, event: ItemCreate) -> list[Effect]:
-        format = self._settings.audio.input.format
-        message = message_from_item(event.item, new_id=self._new_id, format=format, param="item")
-        return self._dialogue.history.create(message, after=event.previous_item_id)
-
-    def _create_response(self, asked: ResponseParams) -> list[Effect]:
-        given = None
-        if asked.input is not None:
-            said, format = self._dialogue.history.messages, self._settings.audio.input.format
-            given = messages_from_input(asked.input, said, new_id=self._new_id, format=format)
-        if asked.conversation != "none":
-            return self._dialogue.answer(asked, given)
-        settings = self._settings.for_response(asked)
-        prompt = self._model.prompt(
-            settings, self._dialogue.history.messages if given is None else given
-        )
-        return self._beside.start(prompt, options_of(settings), asked.metadata)
-
     # Server events.
 
     def _send(self, type_: str, **fields: Any) -> Send:
@@ -312,11 +243,3 @@ class RealtimeSession:
 
     def _stamped(self, event: Event) -> Send:
         return Send({"event_id": self._new_id("event"), **event})
-
-    def _session_object(self) -> Event:
-        return {
-            "object": "realtime.session",
-            "id": self.id,
-            "model": self._model.name,
-            **self._settings.model_dump(),
-        }

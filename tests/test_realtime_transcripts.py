@@ -8,8 +8,8 @@ import pytest
 
 from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Finished, Started, Text, Timings, TokenCount, ToolCall, Usage
-from assistant.realtime.dialogue import EXPECTED_MS
 from assistant.realtime.effects import CancelReply, Effect, StartReply
+from assistant.realtime.quiet import EXPECTED_MS
 from assistant.realtime.transcripts import INSTRUCTION, MAX_WAITING
 from tests.protocol import sent, types
 from tests.test_realtime_session import FINISHED, REPLY, TURN_TAKEN, Client, pcm, utterance

@@ -34,9 +34,6 @@ from audio_io.segmenter import (
 
 _NOTHING_SPECIAL = ResponseParams()
 
-EXPECTED_MS = 500
-"""Clients that answer turns by themselves ask for the reply right after; that goes first."""
-
 Speech = SpeechStarted | SpeechConfirmed | PartEnded | PauseBegan | SpeechResumed | SpeechStopped
 
 
@@ -82,9 +79,6 @@ class Dialogue:
         self._of_conversation = True
         """Whether the reply that was started last answers the conversation, or its own input."""
         self._quiet = QuietClock(now_ms)
-        self._now_ms = now_ms
-        self._expected_until_ms = 0
-        """Until when the client may yet ask for a reply to the turn that was taken last."""
         self._settings = settings
         self._follow_rules()
 
@@ -124,9 +118,7 @@ class Dialogue:
                 as_guessed = self._responder.made_for(self._prompt(), self._options_ahead)
                 actions = self._turns.speech_stopped(as_guessed=as_guessed)
                 end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
-                self._quiet.heard()
-                if not self._turns.rules.create_response:
-                    self._expected_until_ms = self._now_ms() + EXPECTED_MS
+                self._quiet.heard(is_answered=self._turns.rules.create_response)
                 # An answer that has to wait for the reply under way is to this turn all the same.
                 self._owed = None if actions else end
                 return [stopped, *committed, *self._act(actions, end=end)]
@@ -135,8 +127,7 @@ class Dialogue:
 
     def committed(self, last: Utterance | None) -> list[Effect]:
         """The client takes the turn, with `last` as its newest part, to be an item."""
-        self._quiet.heard()
-        self._expected_until_ms = self._now_ms() + EXPECTED_MS
+        self._quiet.heard(is_answered=False)
         return [*self.taken(), *self._commit_turn(last)]
 
     @property
@@ -224,7 +215,7 @@ class Dialogue:
         """From when on nobody waits for a reply's first token; None while somebody does."""
         if self._turns.replying:
             return 0 if self._responder.has_begun else None
-        return self._expected_until_ms
+        return self._quiet.reply_expected_until_ms
 
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:
         """The next event of a reply; what a cancelled one still says is ignored."""
@@ -252,7 +243,6 @@ class Dialogue:
 
     def _cancel(self) -> list[Effect]:
         self._quiet.replied()
-        self._expected_until_ms = 0
         return self._act(self._turns.cancelled(), reason="client_cancelled")
 
     def _follow_rules(self) -> None:
@@ -322,7 +312,6 @@ class Dialogue:
         if self._responder.id is not None:
             return []
         self._quiet.replied()
-        self._expected_until_ms = 0
         owed, self._owed = self._owed, None
         return [*self._make_room(), *self._act(self._turns.finished(), end=owed)]
 

@@ -54,6 +54,7 @@ PURE = [
     "assistant/realtime/tools.py",
     "assistant/realtime/transcripts.py",
     "assistant/realtime/truncation.py",
+    "assistant/realtime/usage.py",
 ]
 IMPURE = {"asyncio", "time", "datetime", "socket", "threading", "queue", "os", "pathlib", "random"}
 

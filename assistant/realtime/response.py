@@ -33,6 +33,7 @@ from assistant.engines.engine import (
 )
 from assistant.realtime.items import item_from_message
 from assistant.realtime.latency import Latency
+from assistant.realtime.usage import response_usage
 
 Event = dict[str, Any]
 """A server event, still without its `event_id`."""
@@ -231,7 +232,7 @@ class Response:
             "output_modalities": ["text"],
             "max_output_tokens": self._max_output_tokens or "inf",
             "metadata": self._metadata,
-            "usage": _usage_object(self.usage) if self.usage else None,
+            "usage": response_usage(self.usage) if self.usage else None,
         }
 
     def _item_events(self, step: Literal["added", "done"], item: Event) -> list[Event]:
@@ -286,23 +287,3 @@ class _TextItem:
 def _is_clients(metadata_key: str) -> bool:
     # A client that sends on what another response told must not seem to tell of this one.
     return not metadata_key.startswith(Latency.PREFIX)
-
-
-def _usage_object(usage: Usage) -> Event:
-    return {
-        "total_tokens": usage.input.total + usage.output_tokens,
-        "input_tokens": usage.input.total,
-        "output_tokens": usage.output_tokens,
-        "input_token_details": {
-            "text_tokens": usage.input.text,
-            "audio_tokens": usage.input.audio,
-            "image_tokens": 0,
-            "cached_tokens": usage.cached.total,
-            "cached_tokens_details": {
-                "text_tokens": usage.cached.text,
-                "audio_tokens": usage.cached.audio,
-                "image_tokens": 0,
-            },
-        },
-        "output_token_details": {"text_tokens": usage.output_tokens, "audio_tokens": 0},
-    }

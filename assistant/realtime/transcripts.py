@@ -24,6 +24,7 @@ from assistant.engines.engine import (
 from assistant.realtime.effects import CancelReply, Effect, StartReply
 from assistant.realtime.response import Event
 from assistant.realtime.settings import Transcription
+from assistant.realtime.usage import transcription_usage
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 MAX_WAITING = 16
@@ -129,7 +130,9 @@ class Transcripts:
             told = replace(first, transcript=transcript)
             parts = tuple(told if part is first else part for part in turn.parts)
             self._conversation.replace(replace(turn, parts=parts))
-        return self._event(job, "completed", transcript=transcript, usage=_usage_object(usage))
+        return self._event(
+            job, "completed", transcript=transcript, usage=transcription_usage(usage)
+        )
 
     def _failure(self, job: _Job, reason: str) -> Effect:
         error = {"type": "server_error", "code": "model_error", "message": reason, "param": None}
@@ -150,16 +153,3 @@ def _instruction(how: Transcription) -> str:
     language = f" The language is {how.language!r} (ISO 639-1)." if how.language else ""
     context = f" It may help to know: {how.prompt}" if how.prompt else ""
     return INSTRUCTION + language + context
-
-
-def _usage_object(usage: Usage) -> Event:
-    return {
-        "type": "tokens",
-        "total_tokens": usage.input.total + usage.output_tokens,
-        "input_tokens": usage.input.total,
-        "output_tokens": usage.output_tokens,
-        "input_token_details": {
-            "text_tokens": usage.input.text,
-            "audio_tokens": usage.input.audio,
-        },
-    }

@@ -9,7 +9,8 @@ import pytest
 from assistant.config import Config
 from assistant.errors import ProtocolError
 from assistant.realtime.registry import default_settings
-from assistant.realtime.settings import ServerVad, SessionSettings
+from assistant.realtime.settings import ServerVad, SessionSettings, Transcription
+from assistant.realtime.tools import FunctionTool
 
 DEFAULTS = SessionSettings()
 
@@ -58,6 +59,47 @@ def test_null_and_empty_clear() -> None:
     assert updated(input_(turn_detection=None)).turn_detection is None
     again = updated(input_(turn_detection=None), input_(turn_detection={"type": "server_vad"}))
     assert again == SessionSettings()
+
+
+def test_transcription_is_switched_on_changed_and_off() -> None:
+    on = updated(input_(transcription={"model": "whisper-1", "language": "de"}))
+    assert on.audio.input.transcription == Transcription(language="de", model="whisper-1")
+    more = on.updated(input_(transcription={"prompt": "Names: Anke."}), DEFAULTS)
+    shown = more.model_dump()["audio"]["input"]["transcription"]
+    assert shown == {"language": "de", "prompt": "Names: Anke."}
+    unnamed = more.updated(input_(transcription={"language": None}), DEFAULTS)
+    assert unnamed.audio.input.transcription == Transcription(prompt="Names: Anke.")
+    assert more.updated(input_(transcription=None), DEFAULTS) == DEFAULTS
+
+
+def test_functions_and_what_is_to_be_done_about_them() -> None:
+    tool = {"type": "function", "name": "f", "strict": True}
+    named = {"type": "function", "name": "f"}
+    settings = updated({"tools": [tool], "tool_choice": named})
+    assert settings.tools == [FunctionTool(type="function", name="f")]
+    assert settings.model_dump()["tool_choice"] == named
+    assert settings.updated({"tool_choice": "required"}, DEFAULTS).tool_choice == "required"
+    assert settings.updated({"tools": None, "tool_choice": None}, DEFAULTS) == DEFAULTS
+    with pytest.raises(ProtocolError, match=r"session\.tools\.0\.type"):
+        updated({"tools": [{"type": "mcp", "server_label": "x"}]})
+
+
+def test_truncation_in_each_of_its_forms() -> None:
+    ratio = {"type": "retention_ratio", "retention_ratio": 0.8}
+    limited = updated(
+        {"truncation": {**ratio, "token_limits": {"post_instructions": 100}}},
+        {"truncation": {**ratio, "retention_ratio": 1}},
+    )
+    assert limited.model_dump()["truncation"] == {
+        **ratio,
+        "retention_ratio": 1.0,
+        "token_limits": {"post_instructions": 100},
+    }
+    assert limited.updated({"truncation": "disabled"}, DEFAULTS).truncation == "disabled"
+    assert limited.updated({"truncation": None}, DEFAULTS) == DEFAULTS
+    for wrong in ({**ratio, "retention_ratio": 1.1}, "sometimes", {"type": "retention_ratio"}):
+        with pytest.raises(ProtocolError, match=r"session\.truncation"):
+            updated({"truncation": wrong})
 
 
 CONFIGURED = default_settings(

@@ -16,14 +16,17 @@ import torch
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from assistant.ask import ask
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import ReplyEvent
+from assistant.engines.transformers import TransformersEngine
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.other import Other
 from assistant.engines.transformers.models.registry import ARCHITECTURES
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
+from audio_io.sources import SourceLimits
 from tests import speech
 from tests.dialogue import prompt, system, user
 from tests.model_card import ModelCard
@@ -154,6 +157,25 @@ def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None
     OfThese.checkpoint = checkpoint
     limits = settings(max_examples=5, stateful_step_count=10, deadline=None)
     run_state_machine_as_test(OfThese, settings=limits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+async def test_each_answers_a_question_about_a_file(name: str, tmp_path: Path) -> None:
+    """From the command down to the model in a worker of its own, and back."""
+    build, card = MODELS[name]
+    folder = build(tmp_path / "model")
+    file = speech.write_wav(tmp_path / "sound.wav", SECOND)
+    written: list[str] = []
+    settings = ON_CPU.model_copy(update={"worker": "thread", "max_output_tokens": TOKENS})
+    engine = TransformersEngine(str(folder), settings)
+    limits = SourceLimits()
+    async for _ in ask(engine, [str(file)], "What was said?", limits=limits, write=written.append):
+        pass
+    declared = prompt(user(SECOND, "What was said?"))
+    reference = card(folder).reply_ids(declared, TOKENS)
+    tokenizer = load(str(folder), ON_CPU).tokenizer
+    assert "".join(written) == tokenizer.decode(reference, skip_special_tokens=True)
 
 
 def test_a_model_that_is_asked_about_sounds_alone(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def _build_omni(folder: Path, config: Any, model_class: Any, audio: tuple[str, s
     model.generation_config = greedy_and_printable(
         tokenizer, len(tokenizer), ends=["<|im_end|>", "<|endoftext|>"]
     )
-    model.save_pretrained(_with_extractor(folder, chunk_length=300))
+    model.save_pretrained(_with_extractor(folder, chunk_length=60))
     tokenizer.save_pretrained(folder)
     # The talker's weights lie beside the thinker's.
     weights = load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""A model is added as the README tells: an entry, a tiny checkpoint, a reference.
+"""A model is added as docs/models.md tells: an entry, a tiny checkpoint, a reference.
 
 Then the tests of every other model are its tests too, here and in `test_transformers_models.py`.
 """

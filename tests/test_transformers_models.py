@@ -178,6 +178,15 @@ async def test_each_answers_a_question_about_a_file(name: str, tmp_path: Path) -
     assert "".join(written) == tokenizer.decode(reference, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize(("name", "end"), [("qwen2_5_omni", "<|im_end|>"), ("voxtral", "</s>")])
+def test_what_ends_a_reply_may_be_known_without_a_file(name: str, end: str, tmp_path: Path) -> None:
+    build, _ = MODELS[name]
+    folder = build(tmp_path)
+    (folder / "generation_config.json").unlink()
+    generator = generator_of(load(str(folder), ON_CPU))
+    assert generator.end_ids == {generator.checkpoint.tokenizer.convert_tokens_to_ids(end)}
+
+
 def test_a_model_that_is_asked_about_sounds_alone(tmp_path: Path) -> None:
     build, _ = MODELS["granite_speech"]
     checkpoint = load(str(build(tmp_path)), ON_CPU)

@@ -24,13 +24,9 @@ from assistant.engines.transformers.naming import local_folder
 from assistant.errors import EngineError
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 # Of each, one; an interrupted download may have left any of them out.
-_NEEDED = [
-    {CONFIG},
-    # Without it, nobody knows what ends a reply.
-    {"generation_config.json"},
-    {"preprocessor_config.json", "processor_config.json"},
-]
+_NEEDED = [{CONFIG}, {"preprocessor_config.json", "processor_config.json"}]
 # Mistral's, which is all in one, takes the place of these.
 _TEKKEN = "tekken.json"
 _TOKENIZER = [{"tokenizer_config.json"}, {"tokenizer.json", "vocab.json"}]
@@ -45,21 +41,23 @@ def find_config(model: str) -> Path:
 
     Raises EngineError that says what to do.
     """
-    return _find(model, [CONFIG], whole=False)
+    return _find(model, [CONFIG], [{CONFIG}], whole=False)
 
 
-def find_checkpoint(model: str) -> Path:
+def find_checkpoint(model: str, *, ends_known: bool = False) -> Path:
     """The folder with all of a model's files; downloads what is missing, with progress.
 
     A connection that breaks is taken up again where it was; after an interruption of the program,
-    the files that were whole are kept. Raises EngineError that says what to do.
+    the files that were whole are kept. With `ends_known`, it may do without the generation config,
+    which else tells what ends a reply. Raises EngineError that says what to do.
     """
-    return _find(model, _FILES, whole=True)
+    needed = _NEEDED if ends_known else [*_NEEDED, {GENERATION}]
+    return _find(model, _FILES, needed, whole=True)
 
 
-def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
+def _find(model: str, patterns: list[str], needed: list[set[str]], *, whole: bool) -> Path:
     if folder := local_folder(model):
-        if lack := _lack(folder, whole=whole):
+        if lack := _lack(folder, needed, whole=whole):
             raise EngineError(
                 f"{folder} is not a whole checkpoint: it has no {lack}. Fetch one with: "
                 f"hf download MODEL --local-dir {folder}"
@@ -68,11 +66,11 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
     with suppress(LocalEntryNotFoundError, HFValidationError):
         name, revision = _named(model)
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-        if not _lack(folder, whole=whole):
+        if not _lack(folder, needed, whole=whole):
             return folder
     folder = _download(model, patterns)
     # Without a network, an interrupted download is all that is returned.
-    if lack := _lack(folder, whole=whole):
+    if lack := _lack(folder, needed, whole=whole):
         raise EngineError(
             f"{model} has no {lack}: either there are none in the safetensors format, or the hub "
             f"can't be reached. Where there is a network, fetch them with: {_fetching(model)}"
@@ -80,11 +78,10 @@ def _find(model: str, patterns: list[str], *, whole: bool) -> Path:
     return folder
 
 
-def _lack(folder: Path, *, whole: bool) -> str:
+def _lack(folder: Path, needed: list[set[str]], *, whole: bool) -> str:
     """The files that a checkpoint's folder should hold and doesn't."""
-    needed = _NEEDED if whole else [{CONFIG}]
     if whole and not (folder / _TEKKEN).exists():
-        needed = _NEEDED + _TOKENIZER
+        needed = needed + _TOKENIZER
     missing = [
         " or ".join(sorted(names))
         for names in needed

@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
 from assistant.engines.transformers.catalogue import reason_against
-from assistant.engines.transformers.files import CONFIG, find_checkpoint, find_config
+from assistant.engines.transformers.files import CONFIG, GENERATION, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.registry import ARCHITECTURES, architecture_of
 from assistant.engines.transformers.settings import TransformersSettings
@@ -135,7 +135,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         config = architecture.part(config)
         needed = _weights_bytes(architecture, config, dtype)
         _check_memory(model, needed, free_bytes(device), device)
-        folder = find_checkpoint(model)
+        folder = find_checkpoint(model, ends_known=bool(architecture.ends))
         tokenizer, extractor = architecture.front_end(folder)
         loaded, report = architecture.model_class.from_pretrained(
             folder,
@@ -155,8 +155,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
                 f"The weights of {model} are not those of its architecture: {len(absent)} tensors "
                 f"are missing or of another shape, such as {min(absent)}."
             )
-        # Read again, since the library takes a damaged one for none.
-        generation = GenerationConfig.from_pretrained(folder)
+        generation = _generation_config(folder)
         ends = {tokenizer.convert_tokens_to_ids(token) for token in architecture.ends}
         generation.eos_token_id = sorted(end_ids(generation) | ends) or None
         for part in architecture.unused:
@@ -220,6 +219,13 @@ def _architecture(model: str, config: Any) -> Architecture:
 
 def _served() -> str:
     return f"Served are {', '.join(sorted(ARCHITECTURES))}: `assistant models` tells of each."
+
+
+def _generation_config(folder: Path) -> GenerationConfig:
+    # Not the model's, since the library takes a damaged one for none.
+    if (folder / GENERATION).exists():
+        return GenerationConfig.from_pretrained(folder)
+    return GenerationConfig()  # type: ignore[no-untyped-call]
 
 
 def _weights_bytes(architecture: Architecture, config: Any, dtype: torch.dtype) -> int:

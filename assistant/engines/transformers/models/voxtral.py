@@ -40,6 +40,7 @@ class Voxtral(Architecture):
 
     model_type = "voxtral"
     library_class = "VoxtralForConditionalGeneration"
+    ends = ("</s>",)
 
     def front_end(self, folder: Path) -> tuple[Any, Any]:
         # Not AutoTokenizer, which for this file wants a package that nothing else needs.

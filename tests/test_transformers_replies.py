@@ -32,7 +32,7 @@ from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.memory import Conversation
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import load
-from assistant.engines.transformers.models.whisper import log_mel as front_end_log_mel
+from assistant.engines.transformers.models.whisper import short_log_mel
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
@@ -132,16 +132,38 @@ def log_mel(samples: Int16Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     return (np.maximum(log, log.max() - 8) + 4) / 4
 
 
-def test_speech_becomes_a_log_mel_spectrogram(generator: Generator, card: ModelCard) -> None:
-    spoken = speech.prompt(GREETING)
+@pytest.mark.parametrize("length", [1600, 16_000, 16_001, 16_159, 30 * 16_000 - 100, 30 * 16_000])
+def test_speech_becomes_a_log_mel_spectrogram(
+    generator: Generator, card: ModelCard, length: int
+) -> None:
+    spoken = speech.prompt("demo-congrats")[:length]
+    assert len(spoken) == length
     checkpoint = generator.checkpoint
-    spectrogram, in_use = front_end_log_mel(checkpoint.extractor, spoken, checkpoint.device)
-    assert spectrogram.shape == (1, 128, 3000)
-    np.testing.assert_allclose(spectrogram[0], log_mel(spoken), atol=1e-3)
-    assert int(in_use.sum()) == -(-len(spoken) // 160)
+    spectrogram = short_log_mel(checkpoint.extractor, spoken, checkpoint.device)
+    frames = min(-(-length // 160) + 2, 3000)
+    assert spectrogram.shape == (1, 128, frames)
+    np.testing.assert_allclose(spectrogram[0], log_mel(spoken)[:, :frames], atol=1e-3)
     reference = card.inputs(prompt(user(spoken)))
-    assert torch.equal(spectrogram, reference["input_features"])
-    assert torch.equal(in_use, reference["feature_attention_mask"])
+    assert worst(spectrogram - reference["input_features"][:, :, :frames]) < 1e-5
+
+
+@given(length=st.integers(1600, 30 * 16_000), begin=st.integers(0, 200_000))
+@settings(max_examples=10, deadline=None)
+def test_audio_is_encoded_as_with_silence_up_to_30_s(
+    generator: Generator, card: ModelCard, length: int, begin: int
+) -> None:
+    spoken = np.roll(speech.prompt("demo-congrats"), -begin)[:length]
+    inputs = card.inputs(prompt(user(spoken)))
+    embeddings: list[torch.Tensor] = []
+    hook = card.model.base_model.multi_modal_projector.register_forward_hook(
+        lambda module, given, projected: embeddings.append(projected[0])
+    )
+    with torch.inference_mode():
+        card.model(**inputs)
+        ours = generator.checkpoint.encode_audio(spoken)
+    hook.remove()
+    assert worst(ours - embeddings[0][: len(ours)]) < TOLERANCE
+    assert len(ours) == generator.checkpoint.audio_tokens(length)
 
 
 @pytest.mark.parametrize(

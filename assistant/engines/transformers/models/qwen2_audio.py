@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import gelu
 from transformers import AutoProcessor, GenerationConfig
-from transformers.masking_utils import create_bidirectional_mask
 
 from assistant.engines.engine import Mode
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
-from assistant.engines.transformers.models.whisper import frames_in_use, log_mel
+from assistant.engines.transformers.models.whisper import frames_in_use, short_log_mel
 from audio_io.pcm import Int16Array
 
 TURN_END = "<|im_end|>"
@@ -58,18 +58,19 @@ class Qwen2Audio(Architecture):
         return _lengths(model, frames_in_use(extractor, sample_count))[1]
 
     def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
-        spectrogram, in_use = log_mel(extractor, samples, model.device)
-        before_pooling, tokens = _lengths(model, int(in_use.sum()))
-        positions = torch.arange((spectrogram.shape[-1] - 2) // 2 + 1, device=model.device)[None]
+        # The library's own forward takes 30 s, whatever was said, and masks what is silence behind
+        # it. Without that silence there is nothing to mask, and little to compute.
         tower = model.base_model.audio_tower
-        mask = create_bidirectional_mask(
-            config=tower.config,
-            inputs_embeds=positions[..., None].to(model.dtype),
-            attention_mask=(positions < before_pooling).long(),
-        )
-        encoded = tower(spectrogram, attention_mask=mask).last_hidden_state
-        projected: torch.Tensor = model.base_model.multi_modal_projector(encoded)
-        return projected[0, :tokens]
+        positions, _ = _lengths(model, frames_in_use(extractor, len(samples)))
+        spectrogram = short_log_mel(extractor, samples, model.device).to(model.dtype)
+        heard = gelu(tower.conv1(spectrogram))
+        heard = gelu(tower.conv2(heard)).transpose(1, 2)[:, :positions]
+        heard = heard + tower.embed_positions.weight[:positions]
+        for layer in tower.layers:
+            heard = layer(heard, None)
+        pooled = tower.avg_pooler(heard.transpose(1, 2)).transpose(1, 2)
+        projected: torch.Tensor = model.base_model.multi_modal_projector(tower.layer_norm(pooled))
+        return projected[0]
 
 
 def _lengths(model: Any, frames: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from audio_io.pcm import Int16Array
@@ -30,6 +31,26 @@ def log_mel(
         device=str(device),
     )
     return features["input_features"].to(device), features["attention_mask"].to(device)
+
+
+def short_log_mel(extractor: Any, samples: Int16Array, device: torch.device) -> torch.Tensor:
+    """The beginning of the same spectrogram, as far as the sound reaches in it: (1, bins, frames).
+
+    That is as far as an encoder looks which halves the frames: 2 beyond those of the sound.
+    """
+    hop: int = extractor.hop_length
+    # A frame reaches beyond its hop, and what it sees there is silence too.
+    filled = np.pad(samples, (0, -len(samples) % hop + 4 * hop))
+    features = extractor(
+        filled[: WINDOW_S * extractor.sampling_rate].astype("float32") / 32_768,
+        sampling_rate=extractor.sampling_rate,
+        padding=False,
+        return_tensors="pt",
+        device=str(device),
+    )
+    frames = frames_in_use(extractor, len(samples)) + 2
+    spectrogram: torch.Tensor = features["input_features"][:, :, :frames]
+    return spectrogram.to(device)
 
 
 def frames_in_use(extractor: Any, sample_count: int) -> int:

@@ -100,14 +100,18 @@ async def ask(
 
 
 async def answer(
-    engine: Engine, session: ModelSession, prompt: Prompt, write: Callable[[str], None]
+    engine: Engine,
+    session: ModelSession,
+    prompt: Prompt,
+    write: Callable[[str], None],
+    options: ReplyOptions = ReplyOptions(),  # noqa: B008 (it is frozen)
 ) -> Answer:
     """Let `engine`, which has started, answer `prompt` in its `session`.
 
     The answer goes to `write` in pieces, without control characters. Raises EngineError.
     """
     texts: list[Text] = []
-    reply = session.reply(prompt, ReplyOptions())
+    reply = session.reply(prompt, options)
     try:
         async for event in reply:
             match event:

@@ -36,6 +36,8 @@ class EngineInfo:
     """Longest audio part that the model takes."""
     tools: bool = False
     """Whether the model can call functions."""
+    transcribes: bool = False
+    """Whether it knows a request for a transcript, beside what can be asked in words."""
     modes: frozenset[Mode] = frozenset({"text"})
 
 
@@ -72,6 +74,9 @@ class ReplyOptions:
     speculative: bool = False
     """The turn is not yet over: decode ahead only up to the engine's bound, after committed work,
     until `Reply.commit()`."""
+    transcribe: str | None = None
+    """Write down what is said in the prompt's sounds, in this language (ISO 639-1; "": whichever),
+    and nothing else; for engines that know such a request."""
 
 
 @dataclass(frozen=True, slots=True)

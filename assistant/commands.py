@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -28,6 +29,7 @@ from assistant.errors import AssistantError, ConfigError
 from assistant.lines import typed_lines
 from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation
+from assistant.transcribe import transcribe as write_down
 from audio_io.errors import AudioError
 from audio_io.microphone import list_devices
 from audio_io.sources import STDIN, looks_like_source
@@ -239,6 +241,35 @@ def _invite() -> None:
 
 def _ignore(text: str) -> None:
     """The whole of it comes at the end."""
+
+
+@app.command()
+def transcribe(
+    source: Annotated[
+        str,
+        typer.Argument(help="Recording: a path, file://, http(s)://, data:;base64, or -."),
+    ],
+    language: Annotated[
+        str, typer.Option(help="Of what is said: two letters, such as en; else it is found out.")
+    ] = "",
+    config: ConfigOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Write down what is said, by a model that was trained for it, such as Voxtral."""
+    _log(logging.WARNING)
+    with _errors_told(), _signals_interrupt():
+        if language and not re.fullmatch("[a-z]{2}", language):
+            raise ConfigError(f"--language is two letters, such as en, not {language!r}.")
+        settings = _load(config, engine, model)
+        transcribing = write_down(
+            make_engine(settings.model),
+            source,
+            language,
+            write=_write,
+            limits=settings.files.limits(),
+        )
+        asyncio.run(_loading(settings, transcribing))
 
 
 @app.command()

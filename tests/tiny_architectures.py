@@ -70,6 +70,7 @@ TEKKEN_CONTROL = {
     4: "[/INST]",
     24: "[AUDIO]",
     25: "[BEGIN_AUDIO]",
+    34: "[TRANSCRIBE]",
 }
 
 

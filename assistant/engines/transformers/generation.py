@@ -59,6 +59,7 @@ class Generator:
             device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
             max_audio_s=MAX_AUDIO_S,
             tools=self.renderer.takes_tools,
+            transcribes=self.checkpoint.architecture.transcription("") is not None,
             modes=self.checkpoint.modes,
         )
 
@@ -100,7 +101,9 @@ class Generation:
         self._request = request
         self._conversation = conversation
         self._text = TextStream(generator.tokenizer, generator.special_ids)
-        self._prompt = generator.renderer.render(request.prompt, conversation.samples)
+        self._prompt = generator.renderer.render(
+            request.prompt, conversation.samples, request.options.transcribe
+        )
         self._steps = self._run()
         self._tokens = 0
         self.fed: tuple[Slot, int] | None = None

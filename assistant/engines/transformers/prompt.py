@@ -105,11 +105,13 @@ class PromptRenderer:
             f"(?=(?:{'|'.join(map(re.escape, control))}))(.)", flags=re.DOTALL
         )
 
-    def render(self, prompt: Prompt, audio: dict[str, Int16Array]) -> RenderedPrompt:
+    def render(
+        self, prompt: Prompt, audio: dict[str, Int16Array], transcribe: str | None = None
+    ) -> RenderedPrompt:
         """The prompt, whose audio is found in `audio` by its digest.
 
-        Raises EngineError where there is nothing to answer, or a part is longer than the model
-        takes.
+        With `transcribe`, a request for a transcript in that language ends it. Raises EngineError
+        where there is nothing to answer, or a part is longer than the model takes.
         """
         if not prompt.messages:
             raise EngineError("There is nothing to answer: the conversation is empty.")
@@ -126,6 +128,8 @@ class PromptRenderer:
         before, after = self._checkpoint.architecture.around
         if before or after:
             text = text.replace(self._audio_token, before + self._audio_token + after)
+        if transcribe is not None:
+            text += self._transcription(transcribe)
         encoded = list(self._encode(text, known))
         _check_places(encoded.count(self._audio_id), len(list(_audio_parts(prompt))))
         parts = _audio_parts(prompt)
@@ -141,6 +145,12 @@ class PromptRenderer:
             else:
                 ids.append(id_)
         return RenderedPrompt(tuple(ids), tuple(spans))
+
+    def _transcription(self, language: str) -> str:
+        request = self._checkpoint.architecture.transcription(self._cut(language))
+        if request is None:
+            raise EngineError("The model knows no request for a transcript.")
+        return request
 
     def _chat(self, messages: tuple[Message, ...], known: list[tuple[int, ...]]) -> Chat:
         """The messages as chat templates take them; ids go to `known` and leave a mark.

@@ -87,6 +87,13 @@ class Architecture:
         """
         return messages
 
+    def transcription(self, language: str) -> str | None:
+        """What asks for a transcript behind a user's sounds; None where nothing does but words.
+
+        `language`: ISO 639-1, or "" for whichever.
+        """
+        return None
+
     def audio_token_id(self, config: Any) -> int:
         """The token that stands for audio, as many times as the audio takes."""
         id_: int = config.audio_token_id

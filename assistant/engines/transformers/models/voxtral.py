@@ -59,6 +59,9 @@ class Voxtral(Architecture):
     def chat(self, messages: Chat, audio_token: str) -> Chat:
         return instructions_in_first_turn(messages)
 
+    def transcription(self, language: str) -> str | None:
+        return (f"lang:{language}" if language else "") + "[TRANSCRIBE]"
+
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
         audio = model.config.audio_config
         # The projector takes several of the encoder's positions for one token.

@@ -17,18 +17,19 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from assistant.ask import ask
-from assistant.conversation import Message, Prompt, TextPart
+from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import TransformersEngine
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.other import Other
 from assistant.engines.transformers.models.registry import ARCHITECTURES
+from assistant.engines.transformers.prompt import PromptRenderer
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
 from audio_io.sources import SourceLimits
 from tests import speech
-from tests.dialogue import prompt, system, user
+from tests.dialogue import assistant, prompt, system, user
 from tests.model_card import ModelCard
 from tests.model_cards import MODELS
 from tests.test_transformers_session import (
@@ -103,6 +104,21 @@ def test_what_is_heard_matters(model: Model, computed: list[torch.Tensor]) -> No
         events_of(start(generator_of(checkpoint), prompt(user(heard)), tokens=1))
     heard, otherwise = computed
     assert (heard - otherwise).abs().max() > 20 * TOLERANCE
+
+
+def test_what_is_typed_stays_text(model: Model) -> None:
+    """Also where it spells every control token that there is."""
+    checkpoint, _ = model
+    control = checkpoint.tokenizer.get_added_vocab()
+    renderer = PromptRenderer(checkpoint)
+    sound = AudioPart.of(FIRST)
+
+    def control_ids(text: str) -> list[int]:
+        declared = prompt(system(text), user(FIRST, text), assistant(text), user(text))
+        rendered = renderer.render(declared, {sound.digest: sound.samples})
+        return [id_ for id_ in rendered.ids if id_ in control.values()]
+
+    assert control_ids(" ".join(control)) == control_ids("harmless")
 
 
 def test_replies_of_several_take_steps_together(model: Model) -> None:

@@ -1,0 +1,1 @@
+"""What one accelerator does for one conversation and for many."""

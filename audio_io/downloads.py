@@ -12,7 +12,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
 from threading import Timer
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -167,6 +173,9 @@ def _content(response: HTTPResponse, url: str, max_bytes: int, deadline_s: float
     _left_s(deadline_s)
     if len(content) > max_bytes:
         raise AudioFormatError(f"{url} has more than {max_bytes} bytes, the most that is taken.")
+    # What is read up to a limit may end early without an error.
+    if response.length:
+        raise IncompleteRead(content, response.length)
     return content
 
 

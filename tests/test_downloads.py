@@ -45,6 +45,18 @@ def test_a_file_that_is_too_large(web: FileServer, headers: dict[str, str]) -> N
         fetched(web.url("/large"))
 
 
+@pytest.mark.parametrize("size", [0, 999])
+def test_a_file_that_breaks_off(web: FileServer, size: int) -> None:
+    web.pages["/cut"] = Page(bytes(size), headers={"Content-Length": "1000"})
+    with pytest.raises(AudioFormatError, match=rf"/cut can't be had: .*{size} bytes read"):
+        fetched(web.url("/cut"))
+
+
+def test_a_file_of_a_known_length(web: FileServer) -> None:
+    web.pages["/whole"] = Page(bytes(1000), headers={"Content-Length": "1000"})
+    assert fetched(web.url("/whole")) == bytes(1000)
+
+
 def test_a_file_that_never_ends(web: FileServer) -> None:
     web.pages["/slow"] = Page(dribbles=True)
     with pytest.raises(AudioFormatError, match=r"/slow didn't come within 0\.3 s"):

@@ -1,9 +1,11 @@
-"""How a websocket ends whose client has gone without a word."""
+"""How a websocket ends whose client has gone without a word; and that a burst doesn't end it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
+
+import orjson
 
 from assistant.config import Config
 from assistant.server import create_app
@@ -34,3 +36,31 @@ async def test_it_is_gone_when_an_event_is_on_its_way() -> None:
 
     async with asyncio.timeout(5):
         await create_app(Config(), ScriptedModel())(SCOPE, receive, send)
+
+
+async def test_a_burst_of_requests_is_answered_whole() -> None:
+    update = {"type": "websocket.receive", "text": '{"type": "session.update", "session": {}}'}
+    asked = iter([{"type": "websocket.connect"}, *[update] * 100])
+    said: list[str] = []
+    answered = asyncio.Event()
+
+    async def receive() -> Any:
+        # Never lets others run while there is more, as uvicorn.
+        for message in asked:
+            return message
+        await answered.wait()
+        return {"type": "websocket.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.sleep(0)
+            said.append(orjson.loads(message["text"])["type"])
+            if len(said) == 101:
+                answered.set()
+        elif message["type"] == "websocket.close":
+            answered.set()
+
+    config = Config.load(overrides={"limits": {"max_pending_events": 16}})
+    async with asyncio.timeout(5):
+        await create_app(config, ScriptedModel())(SCOPE, receive, send)
+    assert said == ["session.created", *["session.updated"] * 100]

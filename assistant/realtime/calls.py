@@ -115,7 +115,7 @@ class Calls:
             with live.attach(sink) if peer.takes_text else nullcontext():
                 await race(
                     audio=_hear(peer, live),
-                    messages=_receive(peer, live),
+                    messages=_receive(peer, live, sink),
                     send=sink.run(),
                     closed=live.closed(sink),
                 )
@@ -133,8 +133,9 @@ async def _hear(peer: Peer, live: LiveSession) -> None:
         await live.hear(samples, sample_rate_hz)
 
 
-async def _receive(peer: Peer, live: LiveSession) -> None:
+async def _receive(peer: Peer, live: LiveSession, sink: EventSink) -> None:
     async for message in peer.messages():
+        await sink.room()
         await live.receive(message)
 
 

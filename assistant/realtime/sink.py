@@ -16,8 +16,9 @@ class SlowClientError(Exception):
 class EventSink:
     """A bounded queue of events before one transport.
 
-    Nothing is dropped: who makes text waits until the sink is `idle`, and a client that takes
-    nothing for `timeout_s`, or lets `max_events` or MAX_WAITING_CHARS pile up, is given up.
+    Nothing is dropped: who makes text waits until the sink is `idle`, who answers requests until
+    there is `room`, and a client that takes nothing for `timeout_s`, or still lets `max_events` or
+    MAX_WAITING_CHARS pile up, is given up.
     """
 
     def __init__(
@@ -42,6 +43,12 @@ class EventSink:
     async def drained(self) -> None:
         """Wait until `idle`, which `run` brings about."""
         await self._idle.wait()
+
+    async def room(self) -> None:
+        """Return once there is room for what may come of another request."""
+        half_full = self._queue.qsize() * 2 > self._queue.maxsize
+        if half_full or self._waiting_chars * 2 > MAX_WAITING_CHARS:
+            await self.drained()
 
     def put(self, event: str) -> None:
         """Queue one event's JSON; never waits."""

@@ -34,7 +34,11 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
     code, reason = NORMAL_CLOSURE, ""
     try:
         with live.attach(sink):
-            await race(receive=_receive(websocket, live), send=sink.run(), closed=live.closed(sink))
+            await race(
+                receive=_receive(websocket, live, sink),
+                send=sink.run(),
+                closed=live.closed(sink),
+            )
     except* WebSocketDisconnect:
         pass  # The client went while an event was on its way.
     except* SlowClientError as slow:
@@ -48,8 +52,10 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
                 await websocket.close(code, reason or live.close_reason)
 
 
-async def _receive(websocket: WebSocket, live: LiveSession) -> None:
+async def _receive(websocket: WebSocket, live: LiveSession, sink: EventSink) -> None:
     while True:
+        # Who sends a burst of requests isn't slow, and their answers wait for their turn.
+        await sink.room()
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return

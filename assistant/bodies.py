@@ -9,6 +9,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
+
 # Browsers' offers, with every codec and candidate, stay under 64 kB.
 MAX_OFFER_BYTES = 256 * 1024
 
@@ -76,4 +78,6 @@ def _json_object(body: bytes, name: str) -> dict[str, Any]:
         raise BadRequestError(f"{name} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} is not a JSON object.")
+    if is_too_deep(value):
+        raise BadRequestError(f"{name} is nested more than {MAX_DEPTH} levels deep.")
     return value

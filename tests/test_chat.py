@@ -355,6 +355,7 @@ async def test_a_model_that_fails(
     [
         (b"{", "is not JSON"),
         (b"[]", "Invalid value"),
+        (b"[" * 101 + b"]" * 101, "nested more than 100 levels"),
         (b'{"messages": []}', "messages"),
         (
             b'{"messages": [{"role": "user", "content": "' + b"a" * 2000 + b'"}]}',

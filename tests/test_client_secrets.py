@@ -24,6 +24,10 @@ from tests.server import serving
 pytestmark = pytest.mark.slow
 
 KEY = "sk-local-8c1f"
+DEEP_TOOL = b'{"session": {"tools": [{"type": "function", "name": "f", "parameters": %s1%s}]}}' % (
+    b'{"a":' * 300,
+    b"}" * 300,
+)
 WISHES = {"type": "realtime", "instructions": "Be brief.", "max_output_tokens": 77}
 
 
@@ -119,6 +123,7 @@ async def test_fastrtcs_clients_come_in_with_the_same_keys(address: str) -> None
         (b'{"expires_after": {"seconds": 5}}', "invalid_value"),
         (b"[", "invalid_request"),
         (b"[]", "invalid_request"),
+        (DEEP_TOOL, "invalid_request"),
         (b"{" + b" " * 70_000 + b"}", "invalid_request"),
     ],
 )

@@ -20,6 +20,7 @@ from assistant.chat.replies import TOO_LARGE, ReplyResponse, failure_of
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import ProtocolError
+from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
 
 
 def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
@@ -83,6 +84,11 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 
 def _json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ProtocolError(f"The body is not JSON: {error}.", code="invalid_json") from error
+    if isinstance(value, dict | list) and is_too_deep(value):
+        raise ProtocolError(
+            f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
+        )
+    return value

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from assistant.errors import ProtocolError
 
+MAX_DEPTH = 100
+"""Levels of objects and lists: schemas of tools have a dozen, orjson writes 254."""
+
 
 class ClientModel(BaseModel):
     """Something that a client writes: a string is no number, and 1.0 no integer.
@@ -17,6 +20,17 @@ class ClientModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def is_too_deep(data: dict[str, Any] | list[Any]) -> bool:
+    """Whether there are more than MAX_DEPTH levels of objects and lists in `data`."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def protocol_error(

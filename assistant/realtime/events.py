@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from assistant.errors import ProtocolError
 from assistant.realtime.client_items import InputItem, Item
-from assistant.realtime.client_model import ClientModel, protocol_error
+from assistant.realtime.client_model import MAX_DEPTH, ClientModel, is_too_deep, protocol_error
 from assistant.realtime.tools import AskedToolChoice, FunctionTool
 
 _MetadataKey = Annotated[str, Field(max_length=64)]
@@ -114,10 +114,6 @@ _CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(
 )
 
 
-MAX_DEPTH = 100
-"""Levels of objects and lists in a message: schemas of tools have a dozen, orjson writes 254."""
-
-
 def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
     """The event that `message` holds.
 
@@ -136,7 +132,7 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
         raise ProtocolError(f"The message is not JSON: {error}.", code="invalid_json") from error
     if not isinstance(data, dict):
         raise ProtocolError("The message is not a JSON object.", code="invalid_json")
-    if _is_deeper(data, MAX_DEPTH):
+    if is_too_deep(data):
         raise ProtocolError(
             f"The message is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
         )
@@ -162,13 +158,3 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
         return _CLIENT_EVENT.validate_python(data)
     except ValidationError as error:
         raise protocol_error(error, data, event_id=event_id) from error
-
-
-def _is_deeper(data: Any, levels: int) -> bool:
-    level = [data]
-    for _ in range(levels):
-        inner = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
-        if not level:
-            return False
-    return True

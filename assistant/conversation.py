@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, assert_never
@@ -213,21 +213,25 @@ class Conversation:
         """Take the message with that id out. Raises KeyError where there is none."""
         del self._messages[self._index(message_id)]
 
-    def trim(self) -> int:
-        """Drop the oldest messages until the bounds hold; returns how many went."""
+    def trim(self, *, keep: Set[str] = frozenset()) -> int:
+        """Drop the oldest messages until the bounds hold; returns how many went.
+
+        `keep`: ids of those that stay, whatever else must go.
+        """
         excess_messages = len(self._messages) - self._max_messages
         excess_samples = sum(map(_samples, self._messages)) - self._max_audio_samples
         excess_chars = sum(map(_chars, self._messages)) - self._max_text_chars
-        dropped = 0
+        dropped = set[str]()
         # The newest message always stays: a single one is bounded where it comes from.
         for message in self._messages[:-1]:
-            if excess_messages <= dropped and excess_samples <= 0 and excess_chars <= 0:
+            if excess_messages <= len(dropped) and excess_samples <= 0 and excess_chars <= 0:
                 break
-            excess_samples -= _samples(message)
-            excess_chars -= _chars(message)
-            dropped += 1
-        del self._messages[:dropped]
-        return dropped
+            if message.id not in keep:
+                excess_samples -= _samples(message)
+                excess_chars -= _chars(message)
+                dropped.add(message.id)
+        self._messages = [message for message in self._messages if message.id not in dropped]
+        return len(dropped)
 
     def shorten(self, *, text_tokens: int, audio_tokens: int, to_tokens: int) -> int:
         """Drop the oldest turns until about `to_tokens` are left; returns how many messages went.

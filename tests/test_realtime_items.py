@@ -89,6 +89,27 @@ def test_a_reply_is_shown_as_far_as_it_has_come() -> None:
     assert (item["status"], item["content"][0]["text"]) == ("completed", "Good day")
 
 
+def test_an_item_that_is_put_first_stays_where_others_must_go() -> None:
+    client = Client()
+    for number in range(100):
+        types_in(client, f"{number}", "x")
+    types_in(client, "first", "x", previous_item_id="root")
+    assert retrieves(client, "first")["item"]["id"] == "first"
+    (error,) = sent(client.send("conversation.item.retrieve", item_id="0"))
+    assert error["error"]["code"] == "item_retrieve_invalid_item_id"
+
+
+def test_a_reply_that_is_being_said_stays_where_others_must_go() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    types_in(client, "long", "x" * 10_001)
+    assert client.said_by("user") == ["x" * 10_001]
+    assert retrieves(client, "item_2")["item"]["status"] == "in_progress"
+    client.model_says(*REPLY[2:])
+    assert client.said_by("assistant") == ["Good day"]
+
+
 def test_deleting_what_is_just_being_said_ends_the_reply() -> None:
     client = Client()
     client.speaks()

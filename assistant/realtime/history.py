@@ -158,7 +158,10 @@ class History:
         return message
 
     def _announced(self, message: Message, previous_id: str | None) -> list[Effect]:
-        if dropped := self._conversation.trim():
+        # What is announced is there, and a reply that is being said belongs to the conversation.
+        writing = self._responder.message
+        keep = {message.id, writing.id} if writing else {message.id}
+        if dropped := self._conversation.trim(keep=keep):
             logger.info("%s: dropped the oldest %d messages", self._session_id, dropped)
         item = item_from_message(message)
         return [

@@ -83,6 +83,8 @@ class Message:
     id: str
     role: Role
     parts: tuple[Part, ...]
+    whole: bool = field(default=True, compare=False)
+    """Whether all was said that was to be; no model is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,16 @@ def test_a_reply_that_is_being_said_stays_where_others_must_go() -> None:
     assert client.said_by("assistant") == ["Good day"]
 
 
+def test_a_reply_that_was_cut_off_is_shown_as_its_end_was_told() -> None:
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    effects = sent(client.send("response.cancel"))
+    (done,) = [event for event in effects if event["type"] == "conversation.item.done"]
+    assert done["item"]["status"] == "incomplete"
+    assert retrieves(client, "item_2")["item"] == done["item"]
+
+
 def test_deleting_what_is_just_being_said_ends_the_reply() -> None:
     client = Client()
     client.speaks()

@@ -149,8 +149,12 @@ def _audio_part(sound: Sound, param: str) -> AudioPart:
     return AudioPart.of(samples)
 
 
-def item_from_message(message: Message, *, status: str = "completed") -> dict[str, Any]:
-    """The item that clients see for `message`; audio is not sent back."""
+def item_from_message(message: Message, *, status: str | None = None) -> dict[str, Any]:
+    """The item that clients see for `message`; audio is not sent back.
+
+    `status`: other than how the message has ended.
+    """
+    status = status or ("completed" if message.whole else "incomplete")
     common = {"id": message.id, "object": "realtime.item", "status": status}
     match message.parts:
         case (FunctionCall() as call,):

@@ -18,6 +18,7 @@ conversation has no `conversation.item` events.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from assistant.conversation import Conversation, FunctionCall, Message, TextPart
@@ -202,7 +203,8 @@ class Response:
         if self._open is None:
             return []
         message, text = self._open.message, self._open.text
-        item = item_from_message(message, status=status)
+        message = replace(message, whole=status == "completed")
+        item = item_from_message(message)
         if self._conversation is not None:
             self._conversation.replace(message)
             self._conversation.said.remember(message.id, self._open.pieces)

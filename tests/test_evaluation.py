@@ -84,8 +84,9 @@ async def test_what_was_said_against_the_transcripts(
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.parametrize("torn", [b'{"line":3,"aud', '{"line":3,"audio":"é'.encode()[:-1]])
 async def test_a_run_is_taken_up_where_it_ended(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], torn: bytes
 ) -> None:
     manifest(tmp_path)
     with pytest.raises(EngineError, match="1 of 3 items have no answer"):
@@ -95,12 +96,21 @@ async def test_a_run_is_taken_up_where_it_ended(
     assert "line 3: out of memory" in seen.err
     results = tmp_path / "results.jsonl"
     # As where the machine went down in the midst of a line.
-    results.write_text(results.read_text() + '{"line": 3, "aud')
+    results.write_bytes(results.read_bytes() + torn)
     engine = Listener({name: transcript(name) for name in SAID})
     await run(tmp_path, engine)
     assert len(engine.asked) == 1
     assert "3 items, word error rate, % 0.00" in capsys.readouterr().out
     assert len(results.read_text().splitlines()) == 3
+
+
+async def test_an_answer_of_several_lines_is_one_line(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    said = dict.fromkeys(SAID, "one\ntwo\r\nthree\u2028four\x85")
+    await run(tmp_path, Listener(said))
+    engine = Listener(said)
+    await run(tmp_path, engine)
+    assert engine.asked == []
 
 
 async def test_another_prompt_is_another_question(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def _key(result: Result) -> tuple[str, str, str, tuple[str, ...]]:
 def _read(path: Path) -> list[Result]:
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    whole, _, torn = text.rpartition("\n")
+    # As bytes: the end may be torn in the midst of a character.
+    whole, newline, torn = path.read_bytes().rpartition(b"\n")
     try:
         results = [Result.model_validate_json(line) for line in whole.splitlines()]
     except ValidationError as error:
@@ -73,5 +73,5 @@ def _read(path: Path) -> list[Result]:
         ) from error
     if torn:
         # Written when the machine went down; that item is asked again.
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        path.write_bytes(whole + newline)
     return results

@@ -165,12 +165,13 @@ def test_what_is_wrong_with_a_manifest(tmp_path: Path, text: str, complaint: str
         read_manifest(path, prompt=None)
 
 
-async def test_results_are_not_written_into_just_any_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["my diary\n", "my diary", '{"audio": "a.wav"}'])
+async def test_results_are_not_written_into_just_any_file(tmp_path: Path, text: str) -> None:
     manifest(tmp_path)
-    (tmp_path / "results.jsonl").write_text("my diary\n")
+    (tmp_path / "results.jsonl").write_text(text)
     with pytest.raises(ConfigError, match="name another file by --results"):
         await run(tmp_path, Listener({}))
-    assert (tmp_path / "results.jsonl").read_text() == "my diary\n"
+    assert (tmp_path / "results.jsonl").read_text() == text
 
 
 async def test_a_task_that_there_is_not(tmp_path: Path) -> None:

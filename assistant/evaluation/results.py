@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from assistant.errors import ConfigError
 from assistant.evaluation.manifest import Item
 
+# Of every line, as this writes it.
+_BEGINNING = b'{"line":'
+
 
 class Result(BaseModel):
     """One line of the file: what was asked of whom, and the answer."""
@@ -68,10 +71,16 @@ def _read(path: Path) -> list[Result]:
     try:
         results = [Result.model_validate_json(line) for line in whole.splitlines()]
     except ValidationError as error:
-        raise ConfigError(
-            f"{path} doesn't hold the results of an evaluation; name another file by --results."
-        ) from error
+        raise _another_kind(path) from error
     if torn:
+        if not torn.startswith(_BEGINNING):
+            raise _another_kind(path)
         # Written when the machine went down; that item is asked again.
         path.write_bytes(whole + newline)
     return results
+
+
+def _another_kind(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} doesn't hold the results of an evaluation; name another file by --results."
+    )

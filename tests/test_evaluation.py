@@ -155,14 +155,22 @@ async def test_a_recording_that_cannot_be_read_fails_alone(
         ('{"audio": "a.wav", "reference": []}', "line 1: reference"),
         ('{"audio": "a.wav", "reference": " "}', "line 1: reference"),
         ("audio: a.wav", "line 1: Invalid JSON"),
+        ('{"audio": "\udcff"}', "line 1: Invalid JSON: invalid unicode"),
         ('{"audio": "a.wav", "reference": "b"}', "line 1: there is no prompt; give one for all"),
     ],
 )
 def test_what_is_wrong_with_a_manifest(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "manifest.jsonl"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError, match=complaint):
         read_manifest(path, prompt=None)
+
+
+def test_texts_may_hold_line_separators(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text('{"audio": "a.wav", "reference": "one\u2028two\x85"}', encoding="utf-8")
+    (item,) = read_manifest(path, prompt="What?")
+    assert item.references == ("one\u2028two",)
 
 
 @pytest.mark.parametrize("text", ["my diary\n", "my diary", '{"audio": "a.wav"}'])

@@ -52,11 +52,8 @@ def read_manifest(path: Path, prompt: str | None) -> list[Item]:
     Raises ConfigError with the line, OSError.
     """
     items = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: {error}.") from error
-    for number, line in enumerate(lines, start=1):
+    # As bytes: texts may hold what else Unicode ends lines by.
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if line.strip():
             items.append(_item(line, number, path, prompt))
     if not items:
@@ -64,7 +61,7 @@ def read_manifest(path: Path, prompt: str | None) -> list[Item]:
     return items
 
 
-def _item(line: str, number: int, path: Path, prompt: str | None) -> Item:
+def _item(line: bytes, number: int, path: Path, prompt: str | None) -> Item:
     try:
         fields = _Line.model_validate_json(line)
     except ValidationError as error:

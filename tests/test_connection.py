@@ -196,7 +196,7 @@ async def test_a_server_that_wants_a_key() -> None:
             f"{url} refuses with status 401: Send the API key as 'Authorization: Bearer KEY'. "
             "Give the key with --api-key or ASSISTANT_API_KEY."
         )
-        assert "Incorrect API key provided." in await refusal(url, api_key="guessed")
+        assert "Incorrect or expired API key provided." in await refusal(url, api_key="guessed")
 
 
 async def test_a_server_that_is_full() -> None:

@@ -30,6 +30,7 @@ from assistant.lines import typed_lines
 from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation
 from assistant.transcribe import transcribe as write_down
+from assistant.view import printable
 from audio_io.errors import AudioError
 from audio_io.microphone import list_devices
 from audio_io.sources import STDIN, looks_like_source
@@ -333,6 +334,7 @@ def evaluate(
         settings = _load(config, engine, model, transformers={"temperature": 0})
         evaluating = run_evaluation(
             make_engine(settings.model),
+            _whole_name(settings.model.name or settings.model.engine),
             manifest,
             results or manifest.with_suffix(".results.jsonl"),
             task=task,
@@ -341,6 +343,11 @@ def evaluate(
             at_once=at_once,
         )
         asyncio.run(_loading(settings, evaluating))
+
+
+def _whole_name(model: str) -> str:
+    """A model's name by which it is told from all others, also where it is a folder."""
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def _log(level: int) -> None:
@@ -360,7 +367,8 @@ def _errors_told() -> Iterator[None]:
         _discard_output()
         raise typer.Exit(1) from error
     except (AssistantError, AudioError, OSError) as error:
-        typer.echo(f"assistant: {error}", err=True)
+        # It may quote what came from elsewhere.
+        typer.echo(f"assistant: {printable(str(error))}", err=True)
         if isinstance(error, OSError):
             _discard_output()
         raise typer.Exit(1) from error

@@ -79,8 +79,10 @@ def _read(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
-    except OSError as error:
-        raise AudioFormatError(f"{path} can't be read: {error.strerror}.") from error
+    # The latter where no file can have such a name.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioFormatError(f"{path} can't be read: {reason}.") from error
 
 
 def _decoded(container: InputContainer) -> Iterator[AudioFrame]:

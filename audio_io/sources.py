@@ -48,7 +48,7 @@ def looks_like_source(text: str) -> bool:
     if text == STDIN or _URL.match(text) or _FILE_NAME.fullmatch(text):
         return True
     try:
-        return Path(text).exists()
+        return bool(text.strip()) and Path(text).exists()
     except (OSError, ValueError):
         # Too long for a path, or with characters that none has.
         return False

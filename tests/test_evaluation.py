@@ -53,9 +53,12 @@ def manifest(folder: Path, **fields: Any) -> Path:
     return path
 
 
-async def run(folder: Path, engine: Listener, at_once: int = 2, task: str = "asr") -> None:
+async def run(
+    folder: Path, engine: Listener, at_once: int = 2, task: str = "asr", model: str = "listener"
+) -> None:
     await run_evaluation(
         engine,
+        model,
         folder / "said.jsonl",
         folder / "results.jsonl",
         task=task,
@@ -226,3 +229,18 @@ def test_measures(
     task: Task, language: str, text: str, references: tuple[str, ...], percent: float
 ) -> None:
     assert score(task, [Answer(text, references)], language).percent == pytest.approx(percent)
+
+
+async def test_another_model_is_asked_anew_and_a_source_is_corrected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest(tmp_path, source="draft")
+    await run(tmp_path, Listener({name: transcript(name) for name in SAID}), model="runs/a")
+    other = Listener(dict.fromkeys(SAID, ""))
+    await run(tmp_path, other, model="runs/b")
+    assert len(other.asked) == 3
+    manifest(tmp_path, source="final")
+    again = Listener({})
+    await run(tmp_path, again, model="runs/a")
+    assert again.asked == []
+    assert capsys.readouterr().out.splitlines()[-1].startswith("final: 3 items")

@@ -18,6 +18,7 @@ from assistant.evaluation.manifest import Item, read_manifest
 from assistant.evaluation.results import Result, ResultsFile
 from assistant.evaluation.running import evaluate
 from assistant.evaluation.scoring import Answer, Task, score
+from assistant.view import printable
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _COLUMNS = TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -25,6 +26,7 @@ _COLUMNS = TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRema
 
 async def run_evaluation(
     engine: Engine,
+    model: str,
     manifest: Path,
     results: Path,
     *,
@@ -35,6 +37,8 @@ async def run_evaluation(
 ) -> None:
     """Ask `engine` about every item of `manifest` that `results` doesn't answer, and print scores.
 
+    `model` is what tells its answers from those of others.
+
     Raises ConfigError where the manifest is wrong, EngineError where the model can't be asked or
     items failed, OSError.
     """
@@ -43,10 +47,10 @@ async def run_evaluation(
     with ResultsFile(results) as file, Progress(*_COLUMNS, console=Console(stderr=True)) as shown:
         bar = shown.add_task("", total=len(items))
         answered, failures = await evaluate(
-            engine, items, file, at_once=at_once, on_done=lambda: shown.advance(bar)
+            engine, model, items, file, at_once=at_once, on_done=lambda: shown.advance(bar)
         )
     for failure in failures:
-        typer.echo(f"{manifest}, line {failure.item.line}: {failure.reason}", err=True)
+        typer.echo(f"{manifest}, line {failure.item.line}: {printable(failure.reason)}", err=True)
     for line in scores(answered, wanted, language):
         typer.echo(line)
     if failures:

@@ -56,7 +56,8 @@ class ResultsFile:
 
     def answer_to(self, item: Item, model: str) -> Result | None:
         """What `model` said to `item` as it stands in the manifest now."""
-        return self._answers.get((model, str(item.audio), item.prompt, item.references))
+        known = self._answers.get((model, str(item.audio), item.prompt, item.references))
+        return known and known.model_copy(update={"line": item.line, "source": item.source})
 
 
 def _key(result: Result) -> tuple[str, str, str, tuple[str, ...]]:

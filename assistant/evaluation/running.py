@@ -29,6 +29,7 @@ class Failure:
 
 async def evaluate(
     engine: Engine,
+    model: str,
     items: Sequence[Item],
     file: ResultsFile,
     *,
@@ -43,7 +44,6 @@ async def evaluate(
     failures: list[Failure] = []
     try:
         await engine.start()
-        model = engine.info.model
         results = {item.line: file.answer_to(item, model) for item in items}
         unanswered = [item for item in items if results[item.line] is None]
         for _ in range(len(items) - len(unanswered)):
@@ -53,7 +53,7 @@ async def evaluate(
         async def ask_in_turn() -> None:
             for item in waiting:
                 try:
-                    result = await _asked(engine, item)
+                    result = await _asked(engine, model, item)
                     file.add(result)
                     results[item.line] = result
                 except (EngineError, AudioError, OSError) as error:
@@ -68,7 +68,7 @@ async def evaluate(
         await engine.close()
 
 
-async def _asked(engine: Engine, item: Item) -> Result:
+async def _asked(engine: Engine, model: str, item: Item) -> Result:
     """Raises EngineError, AudioError, OSError."""
     audio = AudioPart.of(await asyncio.to_thread(read_audio, item.audio))
     prompt = Prompt((Message("question", "user", (audio, TextPart(item.prompt))),))
@@ -86,7 +86,7 @@ async def _asked(engine: Engine, item: Item) -> Result:
                         prompt=item.prompt,
                         references=item.references,
                         source=item.source,
-                        model=engine.info.model,
+                        model=model,
                         answer="".join(texts).strip(),
                         complete=event.reason == "stop",
                         input_tokens=event.usage.input.total,

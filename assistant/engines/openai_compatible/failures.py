@@ -49,7 +49,7 @@ def failure_of(
             return ServerFailure(f"{server} failed: {brief(error.message)}", Remedy.LATER)
         case _:
             said = brief(str(error))
-            return ServerFailure(f"{server} sent what can't be read: {said}", Remedy.NONE)
+            return ServerFailure(f"{server} sent what can't be read: {said}", Remedy.ELSEWHERE)
 
 
 def _is_too_long(error: openai.APIError) -> bool:
@@ -63,7 +63,9 @@ def _refusal(error: openai.APIStatusError, server: str, now_s: float) -> ServerF
     said = brief(re.sub(r"^Error code: \d+( - )?", "", error.message)) or "it doesn't say why"
     match error.status_code:
         case 401 | 403:
-            return ServerFailure(f"{server} refuses the API key: {said}", Remedy.NONE)
+            return ServerFailure(f"{server} refuses the API key: {said}", Remedy.ELSEWHERE)
+        case 404:
+            return ServerFailure(f"{server} refuses with status 404: {said}", Remedy.ELSEWHERE)
         case 429 if error.code != "insufficient_quota":
             reason = f"{server} is at its rate limit: {said}"
         case 408 | 409 | 500 | 502 | 503 | 504 | 529:

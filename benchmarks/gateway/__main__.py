@@ -37,12 +37,6 @@ STREAMS = {20: (50, 100, 150, 200, 250), 100: (100, 200, 300, 400, 500)}
 CALLS = (10, 25, 50, 75)
 
 
-class Speaker(Protocol):
-    tokens: int
-
-    async def answer_s(self) -> float: ...
-
-
 class Load(Protocol):
     @property
     def clients(self) -> list[Any]: ...

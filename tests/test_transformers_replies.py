@@ -27,7 +27,7 @@ from assistant.engines.engine import (
     TokenCount,
     Usage,
 )
-from assistant.engines.transformers.decoding import Sampler, TextStream
+from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.memory import Conversation
 from assistant.engines.transformers.messages import Generate, audio_of
@@ -193,12 +193,12 @@ class Dictated(Sampler):
         self._tokens = iter(tokens)
         self.logits: list[torch.Tensor] = []
 
-    def for_a_reply(self, prompt_ids: Sequence[int]) -> Sampler:
-        return self
+    def for_a_reply(self, prompt_ids: Sequence[int]) -> Choices:
+        return Choices(None, None)
 
-    def choose(self, logits: torch.Tensor) -> int:
+    def choose(self, replies: Sequence[Choices], logits: torch.Tensor) -> list[int]:
         self.logits.append(logits)
-        return next(self._tokens)
+        return [next(self._tokens)]
 
 
 def logits(generator: Generator, prompt: Prompt, *tokens: int) -> torch.Tensor:
@@ -423,13 +423,15 @@ def test_a_single_logit_that_is_no_number_is_seen(
 ) -> None:
     generator = make_generator(variant("generation_config.json", **values))
     size = generator.checkpoint.vocabulary
-    sampler = generator.sampler.for_a_reply([0, size - 1])
-    assert 0 <= sampler.choose(torch.zeros(1, size)) < size
+    sampler = generator.sampler
+    replies = [sampler.for_a_reply([0, size - 1]) for _ in range(3)]
+    assert all(0 <= token < size for token in sampler.choose(replies, torch.zeros(3, size)))
     for place in range(size):
-        logits = torch.zeros(1, size)
-        logits[0, place] = broken
-        with pytest.raises(EngineError, match="no numbers"):
-            sampler.choose(logits)
+        logits = torch.zeros(3, size)
+        logits[1, place] = broken
+        first, second, third = sampler.choose(replies, logits)
+        assert second == NO_TOKEN
+        assert 0 <= first < size and 0 <= third < size
 
 
 # Text.

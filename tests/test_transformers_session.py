@@ -100,9 +100,12 @@ def events_of(generation: Generation) -> list[ReplyEvent]:
 
 def go_on(generator: Generator, generations: list[Generation]) -> list[list[ReplyEvent]]:
     """A step of each: those whose prompts are in take it together."""
-    decoding = [generation for generation in generations if generation.fed]
-    logits = iter(generator.logits_after(decoding) if decoding else [])
-    return [generation.step(next(logits) if generation.fed else None) for generation in generations]
+    decoding = [generation for generation in generations if generation.going]
+    tokens = iter(generator.tokens_after(decoding) if decoding else [])
+    return [
+        generation.take(next(tokens)) if generation.going else generation.step()
+        for generation in generations
+    ]
 
 
 def said(events: list[ReplyEvent]) -> Message:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import struct
 import threading
@@ -18,7 +17,7 @@ import torch
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
-from assistant.engines.transformers.channel import packed
+from assistant.engines.transformers.channel import packed, unpacked
 from assistant.engines.transformers.messages import (
     Answer,
     Cancel,
@@ -66,8 +65,7 @@ class Asker:
 
     def hear(self) -> FromWorker:
         (length,) = struct.unpack("!Q", self._file.read(8))
-        message: FromWorker = pickle.loads(self._file.read(length))
-        return message
+        return unpacked(self._file.read(length))
 
     def hear_all(self, *request_ids: int) -> list[FromWorker]:
         """All that comes until these requests have ended."""

@@ -100,9 +100,9 @@ def together_and_in_turn(bench: Bench, conversations: int) -> None:
                 heard: list[list[Text]] = [[] for _ in replies]
                 while not replies[0].done:
                     begun = time.perf_counter()
-                    logits = bench.generator.logits_after(replies)
-                    for reply, its_logits, its_text in zip(replies, logits, heard, strict=True):
-                        its_text += [e for e in reply.step(its_logits) if isinstance(e, Text)]
+                    tokens = bench.generator.tokens_after(replies)
+                    for reply, token, its_text in zip(replies, tokens, heard, strict=True):
+                        its_text += [e for e in reply.take(token) if isinstance(e, Text)]
                     seconds += time.perf_counter() - begun
                 for reply in replies:
                     reply.close()
@@ -127,13 +127,13 @@ def turn(bench: Bench, bounds: Bounds, scale: Scale) -> None:
             begun = time.perf_counter()
             reply = bench.begun(declared, REPLY_TOKENS, session_id=0)
             first_ms = (time.perf_counter() - begun) * 1000
-            assert reply.fed
-            context = reply.fed[0].length
+            assert reply.going
+            context = reply.going[0].length
             bound = bounds.first_token_ms(UTTERANCE_S, round(UTTERANCE_S * 25), context)
-            ids, times = [reply.fed[1]], []
+            ids, times = [reply.going[1]], []
             for _ in range(STEPS):
                 times.append(bench.step([reply]))
-                ids.append(reply.fed[1])
+                ids.append(reply.going[1])
             hit_ms = median(times) * 1000
             reply.close()
             said.append(Message("", "assistant", (TextPart("", tuple(ids)),)))

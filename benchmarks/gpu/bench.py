@@ -62,15 +62,15 @@ class Bench:
     def begun(self, prompt: Prompt, tokens: int, session_id: int | None = None) -> Generation:
         """The same with its prompt taken in."""
         reply = self.start(prompt, tokens, session_id)
-        while not reply.fed:
+        while not reply.going:
             reply.step()
         return reply
 
     def step(self, replies: list[Generation]) -> float:
         """A decode step for all of them together, in s."""
         begun = time.perf_counter()
-        for reply, logits in zip(replies, self.generator.logits_after(replies), strict=True):
-            reply.step(logits)
+        for reply, token in zip(replies, self.generator.tokens_after(replies), strict=True):
+            reply.take(token)
         return time.perf_counter() - begun
 
     def step_ms(self, replies: list[Generation]) -> float:

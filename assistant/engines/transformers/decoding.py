@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -20,12 +20,23 @@ from transformers import (
 from assistant.engines.engine import Text
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.errors import EngineError
 
 # What `generate` takes where a checkpoint says nothing.
 DEFAULT_TOP_K = 50
+NO_TOKEN = -1
+"""In the place of a token that can't be told."""
 
 Number = TypeVar("Number", int, float)
+
+
+@dataclass(slots=True, eq=False)
+class Choices:
+    """What a reply's next token depends on beside its logits."""
+
+    said: torch.Tensor | None
+    """bool (vocabulary,): which tokens were there before; None where that makes no difference."""
+    random: torch.Generator | None
+    """What is drawn with; None: as the device draws."""
 
 
 class Sampler:
@@ -37,64 +48,84 @@ class Sampler:
         temperature = settings.temperature
         if temperature is None:
             temperature = _or(config.temperature, 1.0) if config.do_sample else 0.0
-        self._greedy = not temperature
+        self._vocabulary = checkpoint.vocabulary
+        self._device = checkpoint.device
         self._seed = settings.seed
-        self._random: torch.Generator | None = None
         self._penalty = _or(settings.repetition_penalty, _or(config.repetition_penalty, 1.0))
-        self._said = torch.zeros(checkpoint.vocabulary, dtype=torch.bool, device=checkpoint.device)
-        """Which tokens were there before."""
         self._bias: torch.Tensor | None = None
         """float32 (vocabulary,): what keeps tokens from being chosen."""
         if config.suppress_tokens:
             self._bias = torch.zeros(checkpoint.vocabulary, device=checkpoint.device)
             self._bias[config.suppress_tokens] = -torch.inf
-        self._warpers = LogitsProcessorList()
+        self._warpers: LogitsProcessorList | None = None
+        """None: always the likeliest token."""
         if temperature:
-            self._warpers.append(TemperatureLogitsWarper(float(temperature)))
+            self._warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
             if top_k := _or(settings.top_k, _or(config.top_k, DEFAULT_TOP_K)):
                 self._warpers.append(TopKLogitsWarper(top_k))
             if (top_p := _or(settings.top_p, _or(config.top_p, 1.0))) < 1:
                 self._warpers.append(TopPLogitsWarper(top_p))
 
-    def for_a_reply(self, prompt_ids: Sequence[int]) -> Sampler:
-        """One that knows what was said before; where there is a seed, its choices start anew."""
-        sampler = copy(self)
+    def for_a_reply(self, prompt_ids: Sequence[int]) -> Choices:
+        """Of a reply to this prompt; where there is a seed, it is the same every time."""
+        said = random = None
         if self._penalty != 1:
-            sampler._said = self._said.clone()
-            sampler._said[list(prompt_ids)] = True
+            said = torch.zeros(self._vocabulary, dtype=torch.bool, device=self._device)
+            said[list(prompt_ids)] = True
         if self._seed is not None:
-            sampler._random = torch.Generator().manual_seed(self._seed)
-        return sampler
+            random = torch.Generator().manual_seed(self._seed)
+        return Choices(said, random)
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """The next token, given its logits (float32 (1, vocabulary)).
+    def choose(self, replies: Sequence[Choices], logits: torch.Tensor) -> list[int]:
+        """The next token of each reply, given its logits: float32 (replies, vocabulary).
 
-        Raises EngineError where the logits are no numbers.
+        It is NO_TOKEN where the logits are no numbers. What can be is done for all at once, since
+        on a GPU each operation costs a launch, and each look at a result a wait.
         """
+        scores = self._scored(replies, logits)
+        best, likeliest = scores.max(dim=-1)
+        tokens: list[int] = likeliest.tolist()
+        # The maximum of numbers and NaN is NaN: it tells of them all.
+        sound = [row for row, maximum in enumerate(best.tolist()) if math.isfinite(maximum)]
+        if len(sound) < len(tokens):
+            tokens = [token if row in sound else NO_TOKEN for row, token in enumerate(tokens)]
+        if self._warpers is not None and sound:
+            drawn = self._drawn([replies[row] for row in sound], scores[sound])
+            for row, token in zip(sound, drawn, strict=True):
+                tokens[row] = token
+        if self._penalty != 1:
+            for row in sound:
+                said = replies[row].said
+                assert said is not None
+                said[tokens[row]] = True
+        return tokens
+
+    def _scored(self, replies: Sequence[Choices], logits: torch.Tensor) -> torch.Tensor:
+        """What the choice goes by, of the same shape."""
         scores = logits
         if self._penalty != 1:
             penalised = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
-            scores = torch.where(self._said, penalised, scores)
-        if self._bias is not None:
-            # Added, not filled in, so that what is no number stays none.
-            scores = scores + self._bias
-        best, likeliest = scores.max(dim=-1)
-        # The maximum of numbers and NaN is NaN: it tells of them all.
-        if not math.isfinite(best):
-            raise EngineError("The model's computation broke down: its logits are no numbers.")
-        token = int(likeliest) if self._greedy else self._draw(scores)
-        if self._penalty != 1:
-            self._said[token] = True
-        return token
+            said = torch.stack([reply.said for reply in replies if reply.said is not None])
+            scores = torch.where(said, penalised, scores)
+        # Added, not filled in, so that what is no number stays none.
+        return scores if self._bias is None else scores + self._bias
 
-    def _draw(self, scores: torch.Tensor) -> int:
+    def _drawn(self, replies: Sequence[Choices], scores: torch.Tensor) -> list[int]:
+        """At random, as the scores say: (replies, vocabulary)."""
+        assert self._warpers is not None
         # The warpers look at no ids.
         warped: torch.Tensor = self._warpers(None, scores)  # type: ignore[arg-type]
         probabilities = warped.softmax(dim=-1)
-        if self._random is not None:
+        if self._seed is None:
+            drawn = torch.multinomial(probabilities, num_samples=1)
+        else:
             # A seed gives the same numbers on every device only where they are drawn on the CPU.
-            probabilities = probabilities.cpu()
-        return int(torch.multinomial(probabilities, num_samples=1, generator=self._random))
+            rows = zip(replies, probabilities.cpu(), strict=True)
+            drawn = torch.stack(
+                [torch.multinomial(row, 1, generator=reply.random) for reply, row in rows]
+            )
+        tokens: list[int] = drawn[:, 0].tolist()
+        return tokens
 
 
 def _or(value: Number | None, default: Number) -> Number:

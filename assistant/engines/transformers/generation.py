@@ -21,7 +21,7 @@ from assistant.engines.engine import (
     Timings,
     Usage,
 )
-from assistant.engines.transformers.decoding import Sampler, TextStream
+from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
@@ -30,7 +30,7 @@ from assistant.engines.transformers.prefill import Events, Prefill
 from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Slot
-from assistant.errors import PromptTooLongError
+from assistant.errors import EngineError, PromptTooLongError
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 
@@ -68,17 +68,16 @@ class Generator:
         return Generation(self, request, conversation)
 
     @torch.inference_mode()
-    def logits_after(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
+    def tokens_after(self, generations: Sequence[Generation]) -> list[int]:
         """Feed the last tokens of replies whose prompts are in, all in one forward.
 
-        Returns the logits of each one's next token, float32 (1, vocabulary). Where it fails, no
-        reply has gone on.
+        Returns what each goes on with, for its `take`. Where it fails, no reply has gone on.
         """
-        fed = [generation.fed for generation in generations if generation.fed]
-        slots, tokens = zip(*fed, strict=True)
+        going = [generation.going for generation in generations if generation.going]
+        slots, tokens, choices = zip(*going, strict=True)
         embeddings = self.checkpoint.embed(tokens)[:, None]
         hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
-        return list(self.checkpoint.logits(hidden)[:, None])
+        return self.sampler.choose(choices, self.checkpoint.logits(hidden))
 
     def warm_up(self) -> None:
         """Answer a second of silence, so that no first reply waits for what happens only once."""
@@ -106,8 +105,9 @@ class Generation:
         )
         self._steps = self._run()
         self._tokens = 0
-        self.fed: tuple[Slot, int] | None = None
-        """What the next step feeds: the last token, into its slot; None until the prompt is in."""
+        self.going: tuple[Slot, int, Choices] | None = None
+        """What its next token follows: its last one, into which slot that goes, and how the next
+        is chosen; None until the prompt is in."""
         self.committed = not request.options.speculative
         self.begun = False
         """Whether it holds a slot, which nobody can have until it is closed."""
@@ -130,21 +130,30 @@ class Generation:
         memory = self._generator.memory
         return not self.begun and not memory.has_room(self._conversation, side=self._request.side)
 
-    @torch.inference_mode()
-    def step(self, logits: torch.Tensor | None = None) -> Events:
+    def step(self) -> Events:
         """Go on by a bounded part of the prompt or, once that is in, by a token.
 
-        `logits`: (1, vocabulary), its own of `Generator.logits_after`, where that has been called
-        for several. Raises EngineError where the prompt can't be answered.
+        Raises EngineError where the prompt can't be answered.
         """
-        self.begun = True
-        return self._steps.send(logits)
+        if not self.going:
+            self.begun = True
+            with torch.inference_mode():
+                return self._steps.send(None)
+        try:
+            (token,) = self._generator.tokens_after([self])
+        except Exception as error:
+            return self._steps.throw(error)
+        return self.take(token)
+
+    def take(self, token: int) -> Events:
+        """Go on with a token of `Generator.tokens_after`, in place of `step`."""
+        return self._steps.send(token)
 
     def close(self) -> None:
         """Let go of what it holds, but for what the conversation keeps."""
         self._steps.close()
 
-    def _run(self) -> Steps[Events, torch.Tensor | None, None]:
+    def _run(self) -> Steps[Events, int | None, None]:
         room = self._room()
         with self._slot() as slot:
             try:
@@ -159,7 +168,7 @@ class Generation:
         take = memory.side_slot if self._request.side else memory.slot
         return take(self._conversation)
 
-    def _answer(self, slot: Slot, room: int) -> Steps[Events, torch.Tensor | None, None]:
+    def _answer(self, slot: Slot, room: int) -> Steps[Events, int | None, None]:
         generator, prompt = self._generator, self._prompt
         held = slot.length
         kept = slot.keep(prompt.units)
@@ -174,10 +183,11 @@ class Generation:
             usage = Usage(prompt.count, reused, self._tokens)
             return Finished(reason, usage, clock.timings())
 
-        sampler = generator.sampler.for_a_reply(prompt.ids)
-        logits = generator.checkpoint.logits(hidden)
+        choices = generator.sampler.for_a_reply(prompt.ids)
+        (token,) = generator.sampler.choose([choices], generator.checkpoint.logits(hidden))
         while self._tokens < room:
-            token = sampler.choose(logits)
+            if token == NO_TOKEN:
+                raise EngineError("The model's computation broke down: its logits are no numbers.")
             # Only now: a GPU computes on until somebody looks at the result.
             clock.prompt_is_in()
             if token in generator.end_ids:
@@ -188,10 +198,10 @@ class Generation:
                 clock.text_is_there()
                 events.append(text)
             if self._tokens < room:
-                self.fed = slot, token
+                self.going = slot, token, choices
                 given = yield events
-                logits = generator.logits_after([self])[0] if given is None else given
-                events = []
+                assert given is not None
+                token, events = given, []
         yield [*events, finished("length")]
 
     def _room(self) -> int:

@@ -26,9 +26,7 @@ class Prefill:
         self._conversation = conversation
         self._prompt = prompt
 
-    def steps(
-        self, slot: Slot, chunk_tokens: int
-    ) -> Steps[Events, torch.Tensor | None, torch.Tensor]:
+    def steps(self, slot: Slot, chunk_tokens: int) -> Steps[Events, int | None, torch.Tensor]:
         """Bring `slot`, which holds a beginning of the prompt, to its end.
 
         Each step takes in a chunk, or encodes an audio part, and has nothing to tell. Returns the

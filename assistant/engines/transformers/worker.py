@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from assistant.engines.engine import TokenCount
+from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.engines.transformers.channel import Channel
 from assistant.engines.transformers.messages import (
     Answer,
@@ -37,8 +38,6 @@ from assistant.engines.transformers.naming import model_name
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
 if TYPE_CHECKING:
-    import torch
-
     from assistant.engines.transformers.generation import Generation, Generator
     from assistant.engines.transformers.memory import Conversation
 
@@ -54,6 +53,7 @@ def work(sock: socket.socket) -> None:
             generator = _load(load)
         except EngineError as error:
             channel.send(Refused(str(error)))
+            channel.flush()
             return
         channel.send(Loaded(generator.info(model_name(load.model))))
         Worker(channel, generator).serve()
@@ -85,15 +85,18 @@ class Worker:
         self._generator = generator
         self._memory = generator.memory
         self._generations: dict[int, Generation] = {}
-        """By request; the one that was served longest ago comes first."""
+        """By request; the one whose prompt was served longest ago comes first."""
 
     def serve(self) -> None:
         """Raises EOFError or ConnectionError when the other end has gone."""
         while True:
             able = self._able()
-            self._decode(able)
+            self._decode({request_id: reply for request_id, reply in able.items() if reply.going})
+            # Nobody's token waits for another's prompt.
+            self._channel.flush()
             # Only a part, for which those who are being answered wait.
             self._prefill(able)
+            self._channel.flush()
 
     def _able(self) -> dict[int, Generation]:
         """Who can go on, now that all that was asked is taken; where that is nobody, wait."""
@@ -108,28 +111,29 @@ class Worker:
                 return able
             self._take(self._channel.receive())
 
-    def _decode(self, able: dict[int, Generation]) -> None:
+    def _decode(self, batch: dict[int, Generation]) -> None:
         """All replies whose prompts are in go on by a token, together."""
-        batch = [request_id for request_id, reply in able.items() if reply.fed]
-        logits_of_each = self._logits_after([able[request_id] for request_id in batch])
-        for request_id, logits in zip(batch, logits_of_each, strict=True):
-            self._step(request_id, logits)
-
-    def _prefill(self, able: dict[int, Generation]) -> None:
-        """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
-        waiting = [request_id for request_id, reply in able.items() if not reply.fed]
-        if waiting:
-            self._step(min(waiting, key=lambda request_id: not able[request_id].committed))
-
-    def _logits_after(self, batch: list[Generation]) -> Sequence[torch.Tensor | None]:
-        """What each of them goes on with; None where it is to compute that by itself."""
         if len(batch) > 1:
             try:
-                return self._generator.logits_after(batch)
+                tokens = self._generator.tokens_after(list(batch.values()))
             except Exception:
                 # Whoever fails alone too fails, and no other.
                 logger.exception("a step of %d replies failed; each takes it alone", len(batch))
-        return [None] * len(batch)
+            else:
+                for (request_id, reply), token in zip(batch.items(), tokens, strict=True):
+                    self._advance(request_id, partial(reply.take, token))
+                return
+        for request_id, reply in batch.items():
+            self._advance(request_id, reply.step)
+
+    def _prefill(self, able: dict[int, Generation]) -> None:
+        """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
+        waiting = [request_id for request_id, reply in able.items() if not reply.going]
+        if waiting:
+            request_id = min(waiting, key=lambda request_id: not able[request_id].committed)
+            # The next time it is another's turn.
+            generation = self._generations[request_id] = self._generations.pop(request_id)
+            self._advance(request_id, generation.step)
 
     def _make_way(self) -> None:
         """Where a reply that is waited for finds no place, one that was begun ahead goes."""
@@ -139,13 +143,11 @@ class Worker:
             if (request_id := next(ahead, None)) is not None:
                 self._end(request_id, GaveWayError("It gave way to a reply that is waited for."))
 
-    def _step(self, request_id: int, logits: torch.Tensor | None = None) -> None:
-        generation = self._generations.pop(request_id)
-        self._generations[request_id] = generation
+    def _advance(self, request_id: int, step: Callable[[], Sequence[ReplyEvent]]) -> None:
         with self._answering(request_id):
-            for event in generation.step(logits):
+            for event in step():
                 self._channel.send(Answer(request_id, event))
-            if generation.done:
+            if self._generations[request_id].done:
                 self._end(request_id)
 
     def _take(self, message: ToWorker) -> None:

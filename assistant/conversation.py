@@ -222,7 +222,7 @@ class Conversation:
         """
         excess_messages = len(self._messages) - self._max_messages
         excess_samples = sum(map(_samples, self._messages)) - self._max_audio_samples
-        excess_chars = sum(map(_chars, self._messages)) - self._max_text_chars
+        excess_chars = sum(map(_held_chars, self._messages)) - self._max_text_chars
         dropped = set[str]()
         # The newest message always stays: a single one is bounded where it comes from.
         for message in self._messages[:-1]:
@@ -230,7 +230,7 @@ class Conversation:
                 break
             if message.id not in keep:
                 excess_samples -= _samples(message)
-                excess_chars -= _chars(message)
+                excess_chars -= _held_chars(message)
                 dropped.add(message.id)
         self._messages = [message for message in self._messages if message.id not in dropped]
         return len(dropped)
@@ -291,6 +291,12 @@ def _written(message: Message) -> int:
 
 def _chars(message: Message) -> int:
     return sum(len(text) for part in message.parts for text in written_in(part))
+
+
+def _held_chars(message: Message) -> int:
+    """All text of a message, be a model told of it or not."""
+    transcripts = (part.transcript for part in message.parts if isinstance(part, AudioPart))
+    return _chars(message) + sum(map(len, filter(None, transcripts)))
 
 
 def written_in(part: Part) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from assistant.conversation import AudioPart, TextPart, written_in
 from assistant.engines.engine import Text
 from assistant.realtime.effects import Effect, StartReply
+from assistant.realtime.prompting import MOST_CHARS_PER_TOKEN
 from tests.protocol import sent, types
-from tests.test_realtime_session import MANUAL, REPLY, TURN_TAKEN, Client, pcm
+from tests.test_realtime_session import CONTEXT_TOKENS, MANUAL, REPLY, TURN_TAKEN, Client, pcm
 
+LONGEST = CONTEXT_TOKENS * MOST_CHARS_PER_TOKEN
 CLOSING = [
     "response.output_text.done",
     "response.content_part.done",
@@ -103,8 +105,9 @@ def test_a_reply_that_is_being_said_stays_where_others_must_go() -> None:
     client = Client()
     client.speaks()
     client.model_says(*REPLY[:2])
-    types_in(client, "long", "x" * 10_001)
-    assert client.said_by("user") == ["x" * 10_001]
+    for id in "ab":
+        types_in(client, id, "x" * 6_000)
+    assert client.said_by("user") == ["x" * 6_000]
     assert retrieves(client, "item_2")["item"]["status"] == "in_progress"
     client.model_says(*REPLY[2:])
     assert client.said_by("assistant") == ["Good day"]
@@ -179,6 +182,55 @@ def test_a_reply_that_a_client_cuts_keeps_its_tokens(
     added, _ = sent(types_in(client, "item_2", left, "assistant", previous_item_id="item_1"))
     assert added["item"]["content"] == [{"type": "output_text", "text": left}]
     assert client.session.messages[-1].parts == tuple(parts)
+
+
+LONG = "x" * (LONGEST + 1)
+HALF = {"type": "input_text", "text": LONG[: LONGEST // 2 + 1]}
+SAID = {"type": "message", "role": "user"}
+CALL = {"type": "function_call", "call_id": "call", "name": "f", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "call", "output": "sun"}
+
+
+@pytest.mark.parametrize(
+    ("item", "where"),
+    [
+        ({**SAID, "content": [{"type": "input_text", "text": LONG}]}, "content.0.text"),
+        ({**SAID, "content": [HALF, HALF]}, "content.1.text"),
+        (
+            {**SAID, "content": [{"type": "input_audio", "audio": pcm(), "transcript": LONG}]},
+            "content.0.transcript",
+        ),
+        (
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_audio", "transcript": LONG}],
+            },
+            "content.0.transcript",
+        ),
+        ({**CALL, "arguments": LONG}, "arguments"),
+        ({**OUTPUT, "output": LONG}, "output"),
+    ],
+)
+def test_an_item_that_no_model_could_read_is_refused_at_once(
+    item: dict[str, Any], where: str
+) -> None:
+    client = Client()
+    client.send("conversation.item.create", item=CALL)
+    in_response = {"conversation": "none", "input": [item]}
+    for param, effects in (
+        (f"item.{where}", client.send("conversation.item.create", item=item)),
+        (f"response.input.0.{where}", client.send("response.create", response=in_response)),
+    ):
+        (error,) = sent(effects)
+        assert (error["error"]["code"], error["error"]["param"]) == (
+            "string_above_max_length",
+            param,
+        )
+        assert f"Invalid '{param}': string too long." in error["error"]["message"]
+    assert len(client.session.messages) == 1
+    types_in(client, "mine", "x" * LONGEST)
+    assert types(client.send("response.create")) == ["StartReply", "response.created"]
 
 
 def test_a_reply_that_was_spoken_elsewhere_is_taken_by_its_words() -> None:

@@ -33,6 +33,7 @@ from assistant.realtime.effects import (
     StartReply,
 )
 from assistant.realtime.events import parse_client_event
+from assistant.realtime.prompting import MOST_CHARS_PER_TOKEN
 from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings
 from audio_io.segmenter import (
@@ -453,6 +454,39 @@ def test_a_reply_that_may_not_be_interrupted_is_not_held_either() -> None:
     # What the second reply tells of is the turn that it answers.
     told = latency(client.model_says(*REPLY))
     assert (told["speech_end_ms"], told["turn_end_ms"]) == ("3300", "4000")
+
+
+LONG = "x" * (CONTEXT_TOKENS * MOST_CHARS_PER_TOKEN + 1)
+LONG_TOOL = {"type": "function", "name": "f", "description": LONG}
+
+
+@pytest.mark.parametrize(
+    ("type_", "wish", "param"),
+    [
+        ("session.update", {"instructions": LONG}, "session.instructions"),
+        ("session.update", {"tools": [LONG_TOOL]}, "session.tools"),
+        (
+            "session.update",
+            {"audio": {"input": {"transcription": {"prompt": LONG}}}},
+            "session.audio.input.transcription.prompt",
+        ),
+        ("response.create", {"instructions": LONG}, "response.instructions"),
+        ("response.create", {"conversation": "none", "tools": [LONG_TOOL]}, "response.tools"),
+    ],
+)
+def test_what_no_model_could_read_is_refused_at_once(
+    type_: str, wish: dict[str, Any], param: str
+) -> None:
+    client = Client()
+    before = client.session.greeting()["session"]
+    (error,) = sent(client.send(type_, **{type_.partition(".")[0]: wish}))
+    assert (error["error"]["code"], error["error"]["param"], error["error"]["event_id"]) == (
+        "string_above_max_length",
+        param,
+        "mine",
+    )
+    assert client.session.greeting()["session"] == before
+    assert types(client.send("response.create")) == ["StartReply", "response.created"]
 
 
 def test_a_change_of_instructions_in_the_pause_makes_the_guess_stale() -> None:

@@ -7,6 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from assistant.realtime.client_model import ClientModel
+from assistant.realtime.tools import MAX_NAME_CHARS
+
+MAX_CALL_ID_CHARS = 512
+"""Far more than any server's, to keep what comes from elsewhere."""
 
 
 class InputText(ClientModel):
@@ -64,14 +68,14 @@ class AssistantItem(_Item):
 
 class FunctionCallItem(_Item):
     type: Literal["function_call"]
-    call_id: str | None = Field(default=None, min_length=1)
-    name: str = Field(min_length=1)
+    call_id: str | None = Field(default=None, min_length=1, max_length=MAX_CALL_ID_CHARS)
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     arguments: str
 
 
 class FunctionOutputItem(_Item):
     type: Literal["function_call_output"]
-    call_id: str
+    call_id: str = Field(max_length=MAX_CALL_ID_CHARS)
     output: str
 
 

@@ -50,6 +50,17 @@ def protocol_error(
     return ProtocolError(text, code=code, param=path, event_id=event_id)
 
 
+def check_length(text: str, max_chars: int, *, param: str) -> None:
+    """Raise ProtocolError where `text`, found at `param`, has more characters than that."""
+    if len(text) > max_chars:
+        raise ProtocolError(
+            f"Invalid '{param}': string too long. Expected a string with maximum length "
+            f"{max_chars}, but got a string with length {len(text)} instead.",
+            code="string_above_max_length",
+            param=param,
+        )
+
+
 def _path(location: tuple[int | str, ...], data: Any, is_missing: bool) -> list[str]:
     """The client's own part of a location: pydantic puts the names of union members into it."""
     path = []

@@ -31,6 +31,7 @@ from assistant.realtime.client_items import (
     OutputAudio,
     OutputText,
 )
+from assistant.realtime.client_model import check_length
 from assistant.realtime.settings import G711Format, PcmFormat
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import (
@@ -74,30 +75,44 @@ def decode_sound(audio: str, format: PcmFormat | G711Format, *, param: str) -> S
 
 
 def message_from_item(
-    item: Item, *, new_id: Callable[[str], str], format: PcmFormat | G711Format, param: str
+    item: Item,
+    *,
+    new_id: Callable[[str], str],
+    format: PcmFormat | G711Format,
+    max_chars: int,
+    param: str,
 ) -> Message:
     """The message that a client's item stands for, which is found at `param`.
 
-    It has the client's id, or a new one. Raises ProtocolError.
+    It has the client's id, or a new one. Raises ProtocolError, also where all that is written in it
+    has more than `max_chars`.
     """
     id = item.id or new_id("item")
     match item:
         case FunctionCallItem():
+            check_length(item.arguments, max_chars, param=f"{param}.arguments")
             call_id = item.call_id or new_id("call")
             return Message(id, "assistant", (FunctionCall(call_id, item.name, item.arguments),))
         case FunctionOutputItem():
+            check_length(item.output, max_chars, param=f"{param}.output")
             return Message(id, "tool", (FunctionOutput(item.call_id, item.output),))
     parts: list[Part] = []
     for index, content in enumerate(item.content):
+        at = f"{param}.content.{index}"
         match content:
-            case InputText() | OutputText():
-                parts.append(TextPart(content.text))
-            case OutputAudio():
-                parts.append(TextPart(content.transcript))
+            case InputText(text=text) | OutputText(text=text):
+                check_length(text, max_chars, param=f"{at}.text")
+                parts.append(TextPart(text))
+            case OutputAudio(transcript=text):
+                check_length(text, max_chars, param=f"{at}.transcript")
+                parts.append(TextPart(text))
             case InputAudio():
-                at = f"{param}.content.{index}.audio"
-                part = _audio_part(decode_sound(content.audio, format, param=at), at)
+                text = content.transcript or ""
+                check_length(text, max_chars, param=f"{at}.transcript")
+                sound = decode_sound(content.audio, format, param=f"{at}.audio")
+                part = _audio_part(sound, f"{at}.audio")
                 parts.append(replace(part, transcript=content.transcript))
+        max_chars -= len(text)
     return Message(id, item.role, tuple(parts))
 
 
@@ -107,14 +122,20 @@ def messages_from_input(
     *,
     new_id: Callable[[str], str],
     format: PcmFormat | G711Format,
+    max_chars: int,
 ) -> list[Message]:
-    """What a response is to answer, where it may refer to what was `said`. Raises ProtocolError."""
+    """What a response is to answer, where it may refer to what was `said`.
+
+    Raises ProtocolError, also where more than `max_chars` are written in one of the items.
+    """
     known = {message.id: message for message in said}
     messages = []
     for index, item in enumerate(items):
         param = f"response.input.{index}"
         if not isinstance(item, ItemReference):
-            message = message_from_item(item, new_id=new_id, format=format, param=param)
+            message = message_from_item(
+                item, new_id=new_id, format=format, max_chars=max_chars, param=param
+            )
         elif item.id in known:
             message = known[item.id]
         else:

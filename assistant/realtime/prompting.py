@@ -14,6 +14,17 @@ from assistant.realtime.tools import tool_choice_of, tools_of
 
 logger = logging.getLogger(__name__)
 
+MOST_CHARS_PER_TOKEN = 8
+"""No language has more on average, as far as a text is long: English has 4 to 5."""
+
+
+def longest_text(*, context_tokens: int, max_text_chars: int) -> int:
+    """Most characters that a single text of a prompt may have.
+
+    With more, it is over the limit for all of them, or has no room in the model.
+    """
+    return min(max_text_chars, context_tokens * MOST_CHARS_PER_TOKEN)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

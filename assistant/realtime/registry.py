@@ -13,6 +13,7 @@ from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import RefusedError
 from assistant.realtime.live import LiveSession, live_session, now_ms
+from assistant.realtime.prompting import longest_text
 from assistant.realtime.session import RealtimeSession, SessionLimits, random_id
 from assistant.realtime.settings import (
     AudioSettings,
@@ -122,6 +123,12 @@ class SessionRegistry:
         settings = defaults = default_settings(self._config)
         for wish in wishes:
             settings = settings.updated(wish, defaults)
+            settings.check_texts(
+                longest_text(
+                    context_tokens=self._engine.info.context_tokens,
+                    max_text_chars=self._config.limits.max_text_chars,
+                )
+            )
         return settings
 
     @contextmanager

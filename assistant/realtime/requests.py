@@ -42,10 +42,12 @@ class Requests:
         session_id: str,
         defaults: SessionSettings,
         detection: TurnDetection,
+        max_chars: int,
         send: Callable[[Event], Effect],
         new_id: Callable[[str], str],
     ) -> None:
-        """`settings`, `defaults` and `detection`: see `RealtimeSession`."""
+        """`settings`, `defaults` and `detection`: see `RealtimeSession`; `max_chars`: most of a
+        single text."""
         self._dialogue = dialogue
         self._beside = beside
         self._model = model
@@ -54,6 +56,7 @@ class Requests:
         self._session_id = session_id
         self._defaults = defaults
         self._detection = detection
+        self._max_chars = max_chars
         self._send = send
         self._new_id = new_id
 
@@ -107,25 +110,38 @@ class Requests:
 
     def _update(self, event: SessionUpdate) -> list[Effect]:
         before = self.hearing
-        self.settings = self.settings.updated(event.session, self._defaults)
+        settings = self.settings.updated(event.session, self._defaults)
+        settings.check_texts(self._max_chars)
+        self.settings = settings
         configure = [ConfigureHearing(self.hearing)] if self.hearing != before else []
         settled = self._dialogue.follow(self.settings)
         updated = self._send({"type": "session.updated", "session": self.session_object()})
         return [*configure, *settled, updated]
 
     def _create_item(self, event: ItemCreate) -> list[Effect]:
-        format = self.settings.audio.input.format
-        message = message_from_item(event.item, new_id=self._new_id, format=format, param="item")
+        message = message_from_item(
+            event.item,
+            new_id=self._new_id,
+            format=self.settings.audio.input.format,
+            max_chars=self._max_chars,
+            param="item",
+        )
         return self._dialogue.history.create(message, after=event.previous_item_id)
 
     def _create_response(self, asked: ResponseParams) -> list[Effect]:
         given = None
         if asked.input is not None:
-            said, format = self._dialogue.history.messages, self.settings.audio.input.format
-            given = messages_from_input(asked.input, said, new_id=self._new_id, format=format)
+            given = messages_from_input(
+                asked.input,
+                self._dialogue.history.messages,
+                new_id=self._new_id,
+                format=self.settings.audio.input.format,
+                max_chars=self._max_chars,
+            )
+        settings = self.settings.for_response(asked)
+        settings.check_texts(self._max_chars, prefix="response")
         if asked.conversation != "none":
             return self._dialogue.answer(asked, given)
-        settings = self.settings.for_response(asked)
         prompt = self._model.prompt(
             settings, self._dialogue.history.messages if given is None else given
         )

@@ -21,7 +21,7 @@ from assistant.realtime.beside import SideReplies
 from assistant.realtime.dialogue import Dialogue
 from assistant.realtime.effects import Close, Effect, FlushHearing, Send
 from assistant.realtime.events import ClientEvent
-from assistant.realtime.prompting import Model
+from assistant.realtime.prompting import Model, longest_text
 from assistant.realtime.requests import Requests
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
@@ -101,6 +101,9 @@ class RealtimeSession:
             session_id=self.id,
             defaults=defaults or settings,
             detection=detection,
+            max_chars=longest_text(
+                context_tokens=context_tokens, max_text_chars=limits.max_text_chars
+            ),
             send=self._stamped,
             new_id=new_id,
         )

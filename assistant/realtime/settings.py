@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from assistant.realtime.client_model import ClientModel, protocol_error
+from assistant.realtime.client_model import ClientModel, check_length, protocol_error
 from assistant.realtime.events import ResponseParams
 from assistant.realtime.tools import AskedToolChoice, FunctionTool
 from audio_io.endpointer import TurnDetection
@@ -164,6 +164,18 @@ class SessionSettings(ClientModel):
             asked = wanted.model_dump() if wanted else {}
             raise protocol_error(error, asked, prefix=path) from error
         return self
+
+    def check_texts(self, max_chars: int, *, prefix: str = "session") -> None:
+        """Raise ProtocolError where one that goes into prompts is longer than that.
+
+        `prefix`: where the client has them.
+        """
+        tools = "".join(tool.model_dump_json() for tool in self.tools)
+        how = self.audio.input.transcription
+        check_length(self.instructions, max_chars, param=f"{prefix}.instructions")
+        check_length(tools, max_chars, param=f"{prefix}.tools")
+        if how and how.prompt:
+            check_length(how.prompt, max_chars, param=f"{prefix}.audio.input.transcription.prompt")
 
     def for_response(self, asked: ResponseParams) -> SessionSettings:
         """These settings as they are for a response that is asked for like this."""

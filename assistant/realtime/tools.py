@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 from assistant.conversation import OneTool, Tool, ToolChoice
 from assistant.realtime.client_model import ClientModel
 
+MAX_NAME_CHARS = 128
+
 
 class FunctionTool(ClientModel):
     """A function, described for the model. Frameworks add fields that say nothing to it."""
@@ -16,7 +18,7 @@ class FunctionTool(ClientModel):
     model_config = ConfigDict(extra="ignore")
 
     type: Literal["function"]
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     description: str | None = None
     parameters: dict[str, Any] | None = None
     """A JSON schema; None: it takes none."""

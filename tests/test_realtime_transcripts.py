@@ -8,7 +8,7 @@ import pytest
 
 from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Finished, Started, Text, Timings, TokenCount, ToolCall, Usage
-from assistant.realtime.effects import CancelReply, Effect, StartReply
+from assistant.realtime.effects import CancelReply, Close, Effect, StartReply
 from assistant.realtime.quiet import EXPECTED_MS
 from assistant.realtime.transcripts import INSTRUCTION, MAX_WAITING
 from tests.protocol import sent, types
@@ -218,3 +218,37 @@ def test_silence_that_the_model_speaks_up_to_is_not_transcribed() -> None:
     writes(client, start, WRITTEN)
     client.session.flushed(utterance(40_000), None, idle=True)
     assert "StartReply" not in types(client.model_says(*REPLY))
+
+
+def test_a_session_that_is_to_end_writes_down_what_it_promised() -> None:
+    client = spoken_to()
+    client.speaks()
+    client.model_says(*REPLY[:1])
+    assert client.session.leave("Bye.") == []
+    first = start_in(client.model_says(*REPLY[1:]))
+    client.speaks(40_000)
+    ends = types(client.model_says(*REPLY))
+    assert (ends[-1], "Close" in ends) == ("response.done", False)
+    effects = writes(client, first, *HEARD, WRITTEN)
+    assert types(effects) == [DELTA, DELTA, COMPLETED, "StartReply"]
+    effects = writes(client, start_in(effects), *HEARD, WRITTEN)
+    assert types(effects) == [DELTA, DELTA, COMPLETED, "Close"]
+    assert effects[-1] == Close("Bye.")
+
+
+def test_a_session_that_is_to_end_waits_for_no_transcript_of_what_was_deleted() -> None:
+    client = transcribing(turn_detection=None)
+    client.session.flushed(utterance(), None)
+    assert client.session.leave("Bye.") == []
+    effects = client.send("conversation.item.delete", item_id="item_1")
+    assert types(effects) == ["conversation.item.deleted", "Close"]
+
+
+def test_a_session_that_is_to_end_begins_what_waits_for_its_time() -> None:
+    client = transcribing(turn_detection=None)
+    client.session.flushed(utterance(), None)
+    assert client.session.leave("Bye.") == []
+    assert client.session.next_deadline_ms == EXPECTED_MS
+    client.now_ms = EXPECTED_MS
+    start = start_in(client.session.time(client.now_ms))
+    assert types(client.session.failed(start.reply_id, "out of memory")) == [FAILED, "Close"]

@@ -48,7 +48,7 @@ class SessionRegistry:
     async def leave(self) -> None:
         """Open no more sessions; returns when those that there are have come to their end.
 
-        Each ends as soon as nobody speaks in it and no reply is under way.
+        Each ends as soon as nobody speaks in it and no reply or transcript is still to come.
         """
         self._leaving = True
         self._note_whether_all_left()

@@ -128,8 +128,7 @@ class RealtimeSession:
         """When to call `time` next, on the clock of `now_ms`; None once the session is over."""
         if self._expires_ms is None:
             return None
-        wanted = self._transcripts.waits and self._leaving is None
-        free_ms = self._dialogue.free_at_ms if wanted else None
+        free_ms = self._dialogue.free_at_ms if self._transcripts.waits else None
         deadlines = (self._expires_ms, self._dialogue.idle_deadline_ms, free_ms)
         return min(deadline for deadline in deadlines if deadline is not None)
 
@@ -226,18 +225,21 @@ class RealtimeSession:
         return self._go_on(flushed)
 
     def leave(self, reason: str) -> list[Effect]:
-        """End as soon as nobody speaks and no reply is under way; `reason` is for the client."""
+        """End as soon as nobody speaks, and no reply or transcript is still to come.
+
+        `reason` is for the client.
+        """
         self._leaving = reason
         return self._go_on([])
 
     def _go_on(self, effects: list[Effect]) -> list[Effect]:
         """What was to be done, and what there is time for now: the next transcription, or to go."""
-        if self._leaving is not None:
-            quiet = self._dialogue.is_quiet and not self._beside
-            return [*effects, Close(self._leaving)] if quiet else effects
         free_ms = self._dialogue.free_at_ms
-        is_free = free_ms is not None and free_ms <= self._now_ms()
-        return [*effects, *(self._transcripts.go_on() if is_free else [])]
+        if free_ms is not None and free_ms <= self._now_ms():
+            effects = [*effects, *self._transcripts.go_on()]
+        if self._leaving is None or self._beside or self._transcripts.owed:
+            return effects
+        return [*effects, Close(self._leaving)] if self._dialogue.is_quiet else effects
 
     # Server events.
 

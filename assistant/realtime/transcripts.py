@@ -65,6 +65,11 @@ class Transcripts:
         """Whether a turn could be begun with."""
         return self._running is None and bool(self._waiting)
 
+    @property
+    def owed(self) -> bool:
+        """Whether clients wait for the transcript of a turn that they were promised it of."""
+        return self._running is not None or bool(self._waiting)
+
     def __contains__(self, reply_id: str) -> bool:
         return self._running is not None and self._running.reply_id == reply_id
 

@@ -40,7 +40,7 @@ from assistant.engines.engine import (
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
-from tests.chat_server import ChatServer, chat_server
+from tests.chat_server import Answer, ChatServer, chat_server
 from tests.dialogue import assistant, prompt, system, user
 from tests.speech import silence
 
@@ -217,6 +217,15 @@ async def test_a_server_that_tells_no_usage(server: ChatServer) -> None:
         assert await session.prefill(about) == PrefillReport(TokenCount(6, 50), TokenCount())
     assert isinstance(finished, Finished)
     assert finished.usage == Usage(TokenCount(6, 50), TokenCount(), output_tokens=2)
+
+
+async def test_a_stream_that_stays_open_after_its_reply_is_left(server: ChatServer) -> None:
+    usage = {"prompt_tokens": 40, "completion_tokens": 1, "total_tokens": 41}
+    server.will("One", *server.ending(Answer(usage=usage)), then="stalls")
+    async with session_with(server) as session:
+        *_, finished = await events_of(ask(session))
+        await server.was_left(1)
+    assert isinstance(finished, Finished) and finished.usage.output_tokens == 1
 
 
 async def test_a_server_that_does_not_tell_audio_from_text(server: ChatServer) -> None:

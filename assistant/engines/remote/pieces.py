@@ -11,6 +11,12 @@ from assistant.engines.remote.failures import Remedy, ServerFailure
 from assistant.engines.remote.settings import RemoteSettings
 from assistant.errors import EngineError
 
+USAGE_TIMEOUT_S = 1.0
+"""From the end of a reply to its usage, which servers that tell it send right after."""
+CLOSING_TIMEOUT_S = 0.05
+"""From the usage to the stream's own end, after which the connection can be used again. It comes
+with the usage, or from some servers not at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
@@ -55,6 +61,8 @@ async def timed(
 ) -> AsyncGenerator[Piece]:
     """The same, as long as they come in time; `pieces` are closed when nobody reads on.
 
+    The end of a reply is its last, but for the usage: a stream that stays open after it is left.
+
     Raises ServerFailure, and what `pieces` raise up to the reply's end.
     """
     loop = asyncio.get_running_loop()
@@ -65,10 +73,15 @@ async def timed(
             while True:
                 async with asyncio.timeout_at(deadline_s):
                     piece = await anext(pieces)
-                if piece.says_something or begun:
-                    begun = True
+                begun = begun or piece.says_something
+                if ended or piece.ended_by is not None:
+                    if not ended:
+                        deadline_s = loop.time() + USAGE_TIMEOUT_S
+                    if piece.usage is not None:
+                        deadline_s = min(deadline_s, loop.time() + CLOSING_TIMEOUT_S)
+                    ended = True
+                elif begun:
                     deadline_s = loop.time() + settings.token_timeout_s
-                ended = ended or piece.ended_by is not None
                 yield piece
         except StopAsyncIteration:
             if not ended:

@@ -32,6 +32,8 @@ _FORMATS = (
     "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpegts,ogg,voc,w64,wav"
 )
 
+_FLOATS = {"flt": np.float32, "dbl": np.float64}
+
 
 def read_audio(
     source: Path | bytes,
@@ -42,8 +44,9 @@ def read_audio(
 ) -> Int16Array:
     """The sound in a file, or in a file's bytes: int16 (n,), 16 kHz mono; n is at least 1.
 
-    Of a video, the first sound track; of a damaged or truncated file, what can be decoded. No
-    more is decoded than is taken: an hour of silence is a FLAC of 181 kB and 115 MB of samples.
+    Of a video, the first sound track; of a damaged or truncated file, what can be decoded, and
+    silence where samples are no numbers. No more is decoded than is taken: an hour of silence is a
+    FLAC of 181 kB and 115 MB of samples.
 
     `name`: what errors call bytes; a file has its own. Raises AudioFormatError.
     """
@@ -116,11 +119,23 @@ def _converted(frames: Iterable[AudioFrame]) -> Int16Array:
         for (rate_hz, *_), alike in groupby(frames, _format):
             resampler = Resampler(rate_hz)
             to_mono = av.AudioResampler("s16", "mono", rate_hz)
-            for mono in chain.from_iterable(map(to_mono.resample, alike)):
+            for mono in chain.from_iterable(map(to_mono.resample, map(_finite, alike))):
                 samples = mono.to_ndarray().reshape(-1).astype(np.int16, copy=False)
                 chunks.append(resampler.feed(samples))
             chunks.append(resampler.flush())
     return np.concatenate(chunks)
+
+
+def _finite(frame: AudioFrame) -> AudioFrame:
+    """The same frame, silent where its samples are infinite or no numbers.
+
+    Converters would make full-scale clicks of them, and the channels beside take them over.
+    """
+    if (dtype := _FLOATS.get(frame.format.packed.name)) is not None:
+        for plane in frame.planes:
+            samples = np.frombuffer(memoryview(plane), dtype)
+            samples[~np.isfinite(samples)] = 0
+    return frame
 
 
 def _format(frame: AudioFrame) -> tuple[int, str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from pathlib import Path
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +166,29 @@ def test_a_truncated_file_gives_what_there_is(kind: tuple[str, str]) -> None:
     samples = read_audio(data[: len(data) // 2])
     assert 500 <= len(samples) / SAMPLES_PER_MS <= 1500
     assert likeness(samples, chirp(2)[: len(samples)]) > 0.97
+
+
+def floats_wav(samples: npt.NDArray[np.floating]) -> bytes:
+    """A wav file of these samples as they are: floats, (n, channels), at 16 kHz."""
+    size, channels = samples.itemsize, samples.shape[1]
+    block = size * channels
+    rates = (SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * block, block, 8 * size)
+    format_ = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, channels, *rates)
+    data = struct.pack("<4sI", b"data", samples.nbytes) + samples.tobytes()
+    content = b"WAVE" + format_ + data
+    return struct.pack("<4sI", b"RIFF", len(content)) + content
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_silence(dtype: type, channels: int, hole: float) -> None:
+    sound = np.repeat((chirp(1) / 32_768).astype(dtype)[:, None], channels, axis=1)
+    with_holes, with_silence = sound.copy(), sound.copy()
+    with_holes[3000:3100, 0] = with_holes[9000, 0] = hole
+    with_silence[3000:3100, 0] = with_silence[9000, 0] = 0
+    read = read_audio(floats_wav(with_holes))
+    np.testing.assert_array_equal(read, read_audio(floats_wav(with_silence)))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ MAX_REDIRECTIONS = 5
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 # Addresses of IPv6 in which one of IPv4 stands, which is where they lead.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# All that the internet has of IPv6 (RFC 4291, section 2.4). Beyond it are more ways to write an
+# address of IPv4, and networks that were private once.
+_UNICAST = ipaddress.ip_network("2000::/3")
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -41,6 +44,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if ip not in _UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast
 
 

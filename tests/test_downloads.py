@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +106,17 @@ def test_what_can_not_be_had(web: FileServer, url: str, complaint: str) -> None:
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "64:ff9b::a00:1",
+        "64:ff9b:1::a00:1",
         "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "fec0::1",
+        "2001:db8::1",
+        "240.0.0.1",
+        "198.18.0.1",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
@@ -119,10 +130,63 @@ def test_addresses_that_are(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "[::1]"])
-def test_this_machine_by_any_name(host: str) -> None:
-    with pytest.raises(AudioFormatError, match="not on the public internet"):
-        fetched(f"http://{host}:8000/", may_reach=is_public)
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1.",
+        "127.1",
+        "0",
+        "0.0.0.0",
+        "0x7f000001",
+        "0x7f.0.0.1",
+        "2130706433",
+        "0177.0.0.1",
+        "017700000001",
+        "\uff11\uff12\uff17.0.0.1",
+        "127\u30020\u30020\u30021",
+        "%31%32%37.0.0.1",
+        "localhost",
+        "localhost.",
+        "LOCALHOST",
+        "someone@127.0.0.1",
+        "example.org@127.0.0.1",
+        "[::1]",
+        "[::]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:10.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b::a00:1]",
+        "[fe80::1%25lo]",
+    ],
+)
+def test_this_machine_by_any_name(web: FileServer, host: str) -> None:
+    port = web.address.partition(":")[2]
+    # Where no resolver knows such a spelling, it leads nowhere.
+    refused = "not on the public internet|can't be had|no address of the web"
+    with pytest.raises(AudioFormatError, match=refused):
+        fetched(f"http://{host}:{port}/", may_reach=is_public)
+    with file_server("127.0.0.2") as outside:
+        outside.redirects("/", f"http://{host}:{port}/")
+        with pytest.raises(AudioFormatError, match=refused):
+            fetched(
+                outside.url("/"),
+                may_reach=lambda address: address == "127.0.0.2" or is_public(address),
+            )
+    assert web.asked == []
+
+
+def test_a_name_of_a_private_address_is_refused_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def leads_inside(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", leads_inside)
+    with pytest.raises(AudioFormatError, match=r"^inside\.example is at 10\.0\.0\.1, which is not"):
+        fetched("http://inside.example/", may_reach=is_public)
 
 
 def test_one_private_address_among_others_is_enough_to_refuse(web: FileServer) -> None:

@@ -193,8 +193,8 @@ class Dictated(Sampler):
         self._tokens = iter(tokens)
         self.logits: list[torch.Tensor] = []
 
-    def for_a_reply(self, prompt_ids: Sequence[int]) -> Choices:
-        return Choices(None, None)
+    def for_a_reply(self, prompt_ids: Sequence[int], temperature: float | None = None) -> Choices:
+        return Choices(None, 0, None)
 
     def choose(self, replies: Sequence[Choices], logits: torch.Tensor) -> list[int]:
         self.logits.append(logits)

@@ -77,6 +77,13 @@ class ReplyOptions:
     transcribe: str | None = None
     """Write down what is said in the prompt's sounds, in this language (ISO 639-1; "": whichever),
     and nothing else; for engines that know such a request."""
+    temperature: float | None = None
+    """Of sampling: 0 takes the likeliest token each time; None: as the engine is set up."""
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """What of this is about sampling, by the names that servers know."""
+        return {} if self.temperature is None else {"temperature": self.temperature}
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class GenerationAsker:
                 incremental_output=True,
                 result_format="message",
                 max_tokens=min(wanted, self._limits.max_output_tokens),
-                **self._settings.parameters,
+                **self._settings.parameters | options.sampling,
             )
             async with aclosing(responses):
                 async for response in responses:

@@ -71,7 +71,7 @@ class ChatAsker:
             "max_tokens": options.max_output_tokens or self._settings.max_output_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "extra_body": self._settings.extra_body,
+            "extra_body": self._settings.extra_body | options.sampling,
         }
 
 

@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import (
     LogitsProcessorList,
-    TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -35,6 +34,8 @@ class Choices:
 
     said: torch.Tensor | None
     """bool (vocabulary,): which tokens were there before; None where that makes no difference."""
+    temperature: float
+    """0: always the likeliest token."""
     random: torch.Generator | None
     """What is drawn with; None: as the device draws."""
 
@@ -45,9 +46,8 @@ class Sampler:
     def __init__(self, checkpoint: Checkpoint, settings: TransformersSettings) -> None:
         """What `settings` says goes before the config; a temperature of 0 is greedy."""
         config = checkpoint.generation
-        temperature = settings.temperature
-        if temperature is None:
-            temperature = _or(config.temperature, 1.0) if config.do_sample else 0.0
+        configured = _or(config.temperature, 1.0) if config.do_sample else 0.0
+        self._temperature = _or(settings.temperature, configured)
         self._vocabulary = checkpoint.vocabulary
         self._device = checkpoint.device
         self._seed = settings.seed
@@ -57,24 +57,24 @@ class Sampler:
         if config.suppress_tokens:
             self._bias = torch.zeros(checkpoint.vocabulary, device=checkpoint.device)
             self._bias[config.suppress_tokens] = -torch.inf
-        self._warpers: LogitsProcessorList | None = None
-        """None: always the likeliest token."""
-        if temperature:
-            self._warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
-            if top_k := _or(settings.top_k, _or(config.top_k, DEFAULT_TOP_K)):
-                self._warpers.append(TopKLogitsWarper(top_k))
-            if (top_p := _or(settings.top_p, _or(config.top_p, 1.0))) < 1:
-                self._warpers.append(TopPLogitsWarper(top_p))
+        self._warpers = LogitsProcessorList()
+        if top_k := _or(settings.top_k, _or(config.top_k, DEFAULT_TOP_K)):
+            self._warpers.append(TopKLogitsWarper(top_k))
+        if (top_p := _or(settings.top_p, _or(config.top_p, 1.0))) < 1:
+            self._warpers.append(TopPLogitsWarper(top_p))
 
-    def for_a_reply(self, prompt_ids: Sequence[int]) -> Choices:
-        """Of a reply to this prompt; where there is a seed, it is the same every time."""
+    def for_a_reply(self, prompt_ids: Sequence[int], temperature: float | None = None) -> Choices:
+        """Of a reply to this prompt; where there is a seed, they are the same every time.
+
+        `temperature`: of this reply, where it has one of its own.
+        """
         said = random = None
         if self._penalty != 1:
             said = torch.zeros(self._vocabulary, dtype=torch.bool, device=self._device)
             said[list(prompt_ids)] = True
         if self._seed is not None:
             random = torch.Generator().manual_seed(self._seed)
-        return Choices(said, random)
+        return Choices(said, _or(temperature, self._temperature), random)
 
     def choose(self, replies: Sequence[Choices], logits: torch.Tensor) -> list[int]:
         """The next token of each reply, given its logits: float32 (replies, vocabulary).
@@ -89,9 +89,9 @@ class Sampler:
         sound = [row for row, maximum in enumerate(best.tolist()) if math.isfinite(maximum)]
         if len(sound) < len(tokens):
             tokens = [token if row in sound else NO_TOKEN for row, token in enumerate(tokens)]
-        if self._warpers is not None and sound:
-            drawn = self._drawn([replies[row] for row in sound], scores[sound])
-            for row, token in zip(sound, drawn, strict=True):
+        if drawing := [row for row in sound if replies[row].temperature]:
+            drawn = self._drawn([replies[row] for row in drawing], scores[drawing])
+            for row, token in zip(drawing, drawn, strict=True):
                 tokens[row] = token
         if self._penalty != 1:
             for row in sound:
@@ -112,9 +112,9 @@ class Sampler:
 
     def _drawn(self, replies: Sequence[Choices], scores: torch.Tensor) -> list[int]:
         """At random, as the scores say: (replies, vocabulary)."""
-        assert self._warpers is not None
+        temperatures = torch.tensor([[reply.temperature] for reply in replies], device=self._device)
         # The warpers look at no ids.
-        warped: torch.Tensor = self._warpers(None, scores)  # type: ignore[arg-type]
+        warped: torch.Tensor = self._warpers(None, scores / temperatures)  # type: ignore[arg-type]
         probabilities = warped.softmax(dim=-1)
         if self._seed is None:
             drawn = torch.multinomial(probabilities, num_samples=1)

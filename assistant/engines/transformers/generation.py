@@ -183,7 +183,7 @@ class Generation:
             usage = Usage(prompt.count, reused, self._tokens)
             return Finished(reason, usage, clock.timings())
 
-        choices = generator.sampler.for_a_reply(prompt.ids)
+        choices = generator.sampler.for_a_reply(prompt.ids, self._request.options.temperature)
         (token,) = generator.sampler.choose([choices], generator.checkpoint.logits(hidden))
         while self._tokens < room:
             if token == NO_TOKEN:

@@ -309,6 +309,14 @@ def evaluate(
         Path | None,
         typer.Option(help="Where answers are kept, and a run that ended early is taken up again."),
     ] = None,
+    control_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--control-tokens",
+            help="What spells a control token in the prompts, such as <|en|>, is that token: as "
+            "published for base models, and for them alone.",
+        ),
+    ] = False,
     at_once: Annotated[int, typer.Option(min=1, help="Items answered at the same time.")] = 8,
     config: ConfigOption = None,
     engine: EngineOption = None,
@@ -323,8 +331,7 @@ def evaluate(
             raise ConfigError(
                 f"What scores answers is not installed ({error.name}): pip install -e '.[eval]'"
             ) from error
-        # Published figures are of what a model holds for most likely.
-        settings = _load(config, engine, model, transformers={"temperature": 0})
+        settings = _load(config, engine, model)
         evaluating = run_evaluation(
             make_engine(settings.model),
             _whole_name(settings.model.name or settings.model.engine),
@@ -333,6 +340,7 @@ def evaluate(
             task=task,
             language=language,
             prompt=prompt,
+            control_tokens=control_tokens,
             at_once=at_once,
         )
         asyncio.run(_loading(settings, evaluating))
@@ -360,11 +368,10 @@ def _load(
     config: Path | None,
     engine: str | None,
     model: str | None,
-    transformers: dict[str, Any] | None = None,
     **sections: dict[str, Any],
 ) -> Config:
     """The settings of the file with those of the command line over them. Raises ConfigError."""
-    chosen = _given(engine=engine, name=model, transformers=transformers)
+    chosen = _given(engine=engine, name=model)
     return Config.load(config, {**sections, "model": chosen})
 
 

@@ -34,6 +34,9 @@ class TextPart:
     token_ids: tuple[int, ...] = ()
     """For a reply, the ids it was sampled as, so that no engine has to tokenise it again.
     Opaque outside the engine; empty where unknown."""
+    has_control_tokens: bool = False
+    """Whether what spells a control token of the model is that token. Of texts that the program's
+    operator gives, never of what people type or clients send."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from assistant.connection import connect_in_process
 from assistant.engines.engine import EngineInfo
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError
+from assistant.evaluation.report import run_evaluation
 from assistant.serve import run_server
 from audio_io.sources import SourceLimits
 from tests.answering_engine import AnsweringModel
@@ -60,6 +62,41 @@ async def test_a_prompt_is_gone_on_with_as_the_card_shows(
         reply, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     assert await answer(base, task, tmp_path) == expected
+
+
+@pytest.mark.parametrize("control_tokens", [True, False])
+async def test_the_prompts_of_an_evaluation_may_spell_tokens(
+    base: Path, tmp_path: Path, control_tokens: bool
+) -> None:
+    """As Qwen2-Audio's published ones do: behind the sound, and to the letter."""
+    write_wav(tmp_path / "sound.wav", prompt("hello-world"))
+    asked = {"audio": "sound.wav", "reference": "Hello.", "prompt": "Recognize it: <|im_start|> "}
+    manifest, results = tmp_path / "manifest.jsonl", tmp_path / "results.jsonl"
+    manifest.write_text(json.dumps(asked))
+    engine = TransformersEngine(str(base), TransformersSettings(device="cpu", worker="thread"))
+    await run_evaluation(
+        engine,
+        "base",
+        manifest,
+        results,
+        task="asr",
+        language="en",
+        prompt=None,
+        at_once=1,
+        control_tokens=control_tokens,
+    )
+    card = ModelCard(base)
+    inputs = card.processor(
+        text="<|audio_bos|><|AUDIO|><|audio_eos|>" + asked["prompt"],
+        audio=prompt("hello-world").astype("float32") / 32_768,
+        return_tensors="pt",
+    )
+    length = inputs["input_ids"].shape[1]
+    reply = card.model.generate(**inputs, max_new_tokens=256)[0, length:]
+    published = card.processor.decode(reply, skip_special_tokens=True).strip()
+    result = json.loads(results.read_text())
+    assert (result["input_tokens"] == length) == control_tokens
+    assert (result["answer"] == published) == control_tokens
 
 
 async def test_what_it_can_do_is_told(base: Path) -> None:

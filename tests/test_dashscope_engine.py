@@ -109,8 +109,8 @@ async def test_a_conversation_on_the_wire(server: DashScopeServer) -> None:
     about = prompt(
         system("Be brief."), user(silence(500)), assistant("Nothing."), user(silence(100), "Sure?")
     )
-    async with session_with(server, parameters={"top_p": 0.5}) as session:
-        await events_of(ask(session, about))
+    async with session_with(server, parameters={"top_p": 0.5, "temperature": 0.7}) as session:
+        await events_of(ask(session, about, temperature=0))
     (request,) = server.requests
     (first,) = request["input"]["messages"][1]["content"]
     second, text = request["input"]["messages"][3]["content"]
@@ -125,6 +125,7 @@ async def test_a_conversation_on_the_wire(server: DashScopeServer) -> None:
         "result_format": "message",
         "max_tokens": 1024,
         "top_p": 0.5,
+        "temperature": 0,
     }
     assert server.keys == ["Bearer sk-sesame"]
 

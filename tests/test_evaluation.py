@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.conversation import AudioPart, Prompt, TextPart
-from assistant.engines.engine import ReplyOptions
+from assistant.engines.engine import Engine, EngineInfo, ReplyOptions
+from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.errors import ConfigError, EngineError
 from assistant.evaluation.manifest import read_manifest
 from assistant.evaluation.report import run_evaluation
 from assistant.evaluation.scoring import Answer, Task, normalised, score
 from tests.answering_engine import AnsweringModel
+from tests.chat_server import ChatServer, chat_server
 from tests.scripted_engine import ScriptedReply
 from tests.speech import prompt, transcript, write_wav
 
@@ -54,7 +57,12 @@ def manifest(folder: Path, **fields: Any) -> Path:
 
 
 async def run(
-    folder: Path, engine: Listener, at_once: int = 2, task: str = "asr", model: str = "listener"
+    folder: Path,
+    engine: Engine,
+    at_once: int = 2,
+    task: str = "asr",
+    model: str = "listener",
+    control_tokens: bool = False,
 ) -> None:
     await run_evaluation(
         engine,
@@ -65,6 +73,7 @@ async def run(
         language="en",
         prompt="Write it down.",
         at_once=at_once,
+        control_tokens=control_tokens,
     )
 
 
@@ -189,6 +198,41 @@ async def test_a_task_that_there_is_not(tmp_path: Path) -> None:
     manifest(tmp_path)
     with pytest.raises(ConfigError, match="asr, translation, classification, qa"):
         await run(tmp_path, Listener({}), task="karaoke")
+
+
+async def test_another_reading_of_a_prompt_is_another_question(tmp_path: Path) -> None:
+    manifest(tmp_path, prompt="<|en|>")
+    base = EngineInfo("base", 8192, modes=frozenset({"continuation"}))
+    for control_tokens, times in ((False, 3), (True, 3), (True, 0)):
+        engine = Listener(dict.fromkeys(SAID, ""))
+        engine.info = base
+        await run(tmp_path, engine, control_tokens=control_tokens)
+        assert engine.asked == ["<|en|>"] * times
+
+
+async def test_control_tokens_are_for_base_models(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    with pytest.raises(ConfigError, match="is no base model in process"):
+        await run(tmp_path, Listener({}), control_tokens=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ChatServer]:
+    async with chat_server() as server:
+        yield server
+
+
+async def test_servers_are_asked_for_what_is_likeliest(tmp_path: Path, server: ChatServer) -> None:
+    """Whatever else the settings say."""
+    manifest(tmp_path)
+    settings = OpenAICompatibleSettings(
+        base_urls=(server.base_url,), extra_body={"temperature": 0.7, "top_p": 0.9}
+    )
+    await run(tmp_path, OpenAICompatibleEngine(None, settings))
+    assert [
+        (request["temperature"], request["top_p"], request["max_tokens"])
+        for request in server.requests
+    ] == [(0, 0.9, 256)] * 3
 
 
 WORDS = st.lists(st.sampled_from(["one", "two", "red", "blue"]), min_size=1, max_size=8)

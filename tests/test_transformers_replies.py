@@ -84,9 +84,10 @@ def run(
     prompt: Prompt,
     max_output_tokens: int,
     conversation: Conversation | None = None,
+    temperature: float | None = None,
 ) -> list[ReplyEvent]:
     """All events of a reply, in `conversation` or one of its own."""
-    options = ReplyOptions(max_output_tokens=max_output_tokens)
+    options = ReplyOptions(max_output_tokens=max_output_tokens, temperature=temperature)
     request = Generate(1, 1, prompt, options, side=False, asked_s=time.monotonic())
     conversation = conversation or generator.memory.of(0)
     conversation.samples |= {digest: part.samples for digest, part in audio_of(prompt).items()}
@@ -413,6 +414,9 @@ def test_temperature_can_be_set(generator: Generator, variant: Any) -> None:
     assert ids(run(make_generator(folder, temperature=0), greeting, 20)) == greedy
     torch.manual_seed(0)
     hot = make_generator(folder, temperature=2)
+    assert ids(run(hot, greeting, 20)) != greedy
+    # A reply's own goes before it, and is its alone.
+    assert ids(run(hot, greeting, 20, temperature=0)) == greedy
     assert ids(run(hot, greeting, 20)) != greedy
 
 

@@ -9,7 +9,7 @@ gets a score of its own. `gt` is taken for `reference`, as in Qwen2-Audio's eval
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +32,8 @@ class Item:
     """Right answers, at least one."""
     source: str
     """The part of the set; empty where none is named."""
+    control_tokens: bool = False
+    """Whether what spells a control token in the prompt is that token."""
 
 
 class _Line(BaseModel):
@@ -42,20 +44,22 @@ class _Line(BaseModel):
     reference: _Text | Annotated[list[_Text], Field(min_length=1)] = Field(
         validation_alias=AliasChoices("reference", "gt")
     )
-    prompt: _Text | None = None
+    # To the letter: it is what the model was asked where figures were published.
+    prompt: Annotated[str, StringConstraints(pattern=r"\S")] | None = None
     source: str = ""
 
 
-def read_manifest(path: Path, prompt: str | None) -> list[Item]:
+def read_manifest(path: Path, prompt: str | None, *, control_tokens: bool = False) -> list[Item]:
     """The items of a manifest; `prompt` is for those without one.
 
-    Raises ConfigError with the line, OSError.
+    With `control_tokens`, prompts may spell some. Raises ConfigError with the line, OSError.
     """
     items = []
     # As bytes: texts may hold what else Unicode ends lines by.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if line.strip():
-            items.append(_item(line, number, path, prompt))
+            item = _item(line, number, path, prompt)
+            items.append(replace(item, control_tokens=control_tokens))
     if not items:
         raise ConfigError(f"{path} holds nothing to evaluate.")
     return items

@@ -34,15 +34,17 @@ async def run_evaluation(
     language: str,
     prompt: str | None,
     at_once: int,
+    control_tokens: bool = False,
 ) -> None:
     """Ask `engine` about every item of `manifest` that `results` doesn't answer, and print scores.
 
-    `model` is what tells its answers from those of others.
+    `model` is what tells its answers from those of others. With `control_tokens`, prompts may spell
+    those of a base model.
 
-    Raises ConfigError where the manifest is wrong, EngineError where the model can't be asked or
-    items failed, OSError.
+    Raises ConfigError where the manifest is wrong, or the model is no base model for such prompts;
+    EngineError where the model can't be asked or items failed; OSError.
     """
-    items = read_manifest(manifest, prompt)
+    items = read_manifest(manifest, prompt, control_tokens=control_tokens)
     wanted = _task(task, items)
     with ResultsFile(results) as file, Progress(*_COLUMNS, console=Console(stderr=True)) as shown:
         bar = shown.add_task("", total=len(items))

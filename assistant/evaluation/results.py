@@ -24,6 +24,8 @@ class Result(BaseModel):
     prompt: str
     references: tuple[str, ...]
     source: str
+    control_tokens: bool = False
+    """Whether what spells a control token in the prompt was that token."""
     model: str
     answer: str
     complete: bool
@@ -56,12 +58,13 @@ class ResultsFile:
 
     def answer_to(self, item: Item, model: str) -> Result | None:
         """What `model` said to `item` as it stands in the manifest now."""
-        known = self._answers.get((model, str(item.audio), item.prompt, item.references))
+        asked = model, str(item.audio), item.prompt, item.control_tokens, item.references
+        known = self._answers.get(asked)
         return known and known.model_copy(update={"line": item.line, "source": item.source})
 
 
-def _key(result: Result) -> tuple[str, str, str, tuple[str, ...]]:
-    return result.model, result.audio, result.prompt, result.references
+def _key(result: Result) -> tuple[str, str, str, bool, tuple[str, ...]]:
+    return result.model, result.audio, result.prompt, result.control_tokens, result.references
 
 
 def _read(path: Path) -> list[Result]:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import Engine, Finished, ReplyOptions, Text
-from assistant.errors import EngineError
+from assistant.errors import ConfigError, EngineError
 from assistant.evaluation.manifest import Item
 from assistant.evaluation.results import Result, ResultsFile
 from assistant.tasks import task_group
 from audio_io.errors import AudioError
 from audio_io.files import read_audio
 
-MAX_OUTPUT_TOKENS = 256
-"""As in Qwen2-Audio's published evaluation."""
+OPTIONS = ReplyOptions(max_output_tokens=256, temperature=0)
+"""As in Qwen2-Audio's published evaluation: what the model holds for most likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,16 @@ async def evaluate(
     """Starts `engine`, asks what `file` doesn't answer yet, and closes it.
 
     `on_done` is called for each item. Returns the results of all items, and what failed. Raises
-    EngineError where the engine can't be started.
+    EngineError where the engine can't be started, ConfigError where it takes no control tokens.
     """
     failures: list[Failure] = []
     try:
         await engine.start()
+        if any(item.control_tokens for item in items) and "continuation" not in engine.info.modes:
+            raise ConfigError(
+                f"{engine.info.model} is no base model in process: its chat template alone sets "
+                "control tokens. Leave --control-tokens out."
+            )
         results = {item.line: file.answer_to(item, model) for item in items}
         unanswered = [item for item in items if results[item.line] is None]
         for _ in range(len(items) - len(unanswered)):
@@ -71,11 +76,12 @@ async def evaluate(
 async def _asked(engine: Engine, model: str, item: Item) -> Result:
     """Raises EngineError, AudioError, OSError."""
     audio = AudioPart.of(await asyncio.to_thread(read_audio, item.audio))
-    prompt = Prompt((Message("question", "user", (audio, TextPart(item.prompt))),))
+    text = TextPart(item.prompt, has_control_tokens=item.control_tokens)
+    prompt = Prompt((Message("question", "user", (audio, text)),))
     texts: list[str] = []
     session = await engine.open_session()
     try:
-        async for event in session.reply(prompt, ReplyOptions(MAX_OUTPUT_TOKENS)):
+        async for event in session.reply(prompt, OPTIONS):
             match event:
                 case Text():
                     texts.append(event.text)
@@ -86,6 +92,7 @@ async def _asked(engine: Engine, model: str, item: Item) -> Result:
                         prompt=item.prompt,
                         references=item.references,
                         source=item.source,
+                        control_tokens=item.control_tokens,
                         model=model,
                         answer="".join(texts).strip(),
                         complete=event.reason == "stop",

@@ -230,7 +230,9 @@ class PromptRenderer:
     def _content(self, part: Part) -> dict[str, str]:
         if isinstance(part, AudioPart):
             return {"type": "audio"}
-        return {"type": "text", "text": self._cut("".join(written_in(part)))}
+        text = "".join(written_in(part))
+        plain = not (isinstance(part, TextPart) and part.has_control_tokens)
+        return {"type": "text", "text": self._cut(text) if plain else text.translate(_MARKS)}
 
     def _cut(self, text: str) -> str:
         return self._control.sub(rf"\1{_CUT}", text.translate(_MARKS))

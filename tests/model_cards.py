@@ -341,7 +341,8 @@ class Gemma3nCard(_TemplateCard):
 
 
 class GraniteSpeechCard(_TemplateCard):
-    """Sounds are marked in the text, as its card does. Its adapter is added to the weights.
+    """Sounds are marked in the text, as its card does. Its adapter is added to the weights where
+    there are some, as its authors' `generate` has it.
 
     What the library takes from torchaudio is computed here from its definition; each sound is
     encoded alone: the encoder hears the padding of a batch.
@@ -351,6 +352,7 @@ class GraniteSpeechCard(_TemplateCard):
 
     def __init__(self, folder: Path) -> None:
         self.model: Any = self.load(folder).eval()
+        self.plain: Any = self.load(folder).eval()
         self.end_ids = set(self.model.generation_config.eos_token_id)
         self.inputs = lru_cache(maxsize=4)(self.make_inputs)  # type: ignore[method-assign]
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -367,6 +369,13 @@ class GraniteSpeechCard(_TemplateCard):
             return outputs[0]
 
         self.model.model.get_audio_features = alone
+
+    def generate(self, prompt: Prompt, max_new_tokens: int, **options: Any) -> Any:
+        if audios(prompt):
+            return super().generate(prompt, max_new_tokens, **options)
+        # What the base class takes from `self.model`.
+        inputs = {**self.inputs(prompt), "return_dict_in_generate": True, "output_logits": True}
+        return self.plain.generate(**inputs, max_new_tokens=max_new_tokens, **options)
 
     def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
         return marked(prompt, "<|audio|>")

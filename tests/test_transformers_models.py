@@ -123,10 +123,15 @@ def test_what_is_typed_stays_text(model: Model) -> None:
 
 def test_replies_of_several_take_steps_together(model: Model) -> None:
     checkpoint, card = model
-    generator = generator_of(checkpoint)
     declared = [prompt(user(FIRST)), prompt(user(SECOND, "What was said, and by whom?"))]
+    together(checkpoint, card, declared)
+
+
+def together(checkpoint: Checkpoint, card: ModelCard, declared: list[Prompt]) -> None:
+    """Reply to these at the same time."""
+    generator = generator_of(checkpoint)
     replies = [start(generator, each, session_id=number) for number, each in enumerate(declared)]
-    events: list[list[ReplyEvent]] = [[], []]
+    events: list[list[ReplyEvent]] = [[] for _ in replies]
     while open_ := [reply for reply in replies if not reply.done]:
         for reply, news in zip(open_, go_on(generator, open_), strict=True):
             events[replies.index(reply)] += news
@@ -162,9 +167,7 @@ def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None
 
     class OfThese(Conversations):
         def declared(self, session_id: int, *more: Message) -> Prompt:
-            # Some answer nothing that has no sound in it.
-            opening = [user(FIRST)] if checkpoint.architecture.needs_audio else []
-            return prompt(*opening, *self.histories[session_id], *more)
+            return prompt(*self.histories[session_id], *more)
 
         @staticmethod
         def check(generator: Generator, declared: Prompt, events: list[ReplyEvent]) -> None:
@@ -203,12 +206,27 @@ def test_what_ends_a_reply_may_be_known_without_a_file(name: str, end: str, tmp_
     assert generator.end_ids == {generator.checkpoint.tokenizer.convert_tokens_to_ids(end)}
 
 
-def test_a_model_that_is_asked_about_sounds_alone(tmp_path: Path) -> None:
-    build, _ = MODELS["granite_speech"]
-    checkpoint = load(str(build(tmp_path)), ON_CPU)
-    assert checkpoint.modes == {"audio_analysis"}
-    with pytest.raises(EngineError, match="asked about sounds"):
-        start(generator_of(checkpoint), prompt(user("Hello.")))
+@pytest.fixture
+def granite(tmp_path: Path) -> Model:
+    build, card = MODELS["granite_speech"]
+    folder = build(tmp_path)
+    return load(str(folder), ON_CPU), card(folder)
+
+
+def test_an_adapter_acts_where_there_is_audio_alone(granite: Model) -> None:
+    """A conversation that gets its first sound is computed anew, and so is one that loses it."""
+    checkpoint, card = granite
+    generator = generator_of(checkpoint)
+    written, spoken = prompt(user("Hello.")), prompt(user("Hello."), user(FIRST))
+    for declared, reused in [(written, False), (spoken, False), (spoken, True), (written, False)]:
+        events = events_of(start(generator, declared))
+        check(card, declared, events)
+        assert (started(events).report.reused.total > 0) == reused
+
+
+def test_replies_with_and_without_an_adapter_take_steps_together(granite: Model) -> None:
+    checkpoint, card = granite
+    together(checkpoint, card, [prompt(user("Hello.")), prompt(user("Hello.", FIRST))])
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ SERVED = (
         32_768,
         "Apache-2.0",
         "en de es fr pt",
-        ("audio_analysis",),
+        ("audio_analysis", "text"),
     ),
 )
 

@@ -75,7 +75,8 @@ class Generator:
         """
         going = [generation.going for generation in generations if generation.going]
         slots, tokens, choices = zip(*going, strict=True)
-        embeddings = self.checkpoint.embed(tokens)[:, None]
+        hears = [generation.hears for generation in generations]
+        embeddings = self.checkpoint.embed(tokens, hears)[:, None]
         hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
         return self.sampler.choose(choices, self.checkpoint.logits(hidden))
 
@@ -118,6 +119,11 @@ class Generation:
     def session_id(self) -> int:
         """The conversation that it belongs to."""
         return self._request.session_id
+
+    @property
+    def hears(self) -> bool:
+        """Whether its prompt has audio."""
+        return self._prompt.hears
 
     @property
     def waits(self) -> bool:

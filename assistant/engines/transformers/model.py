@@ -88,9 +88,15 @@ class Checkpoint:
         # A copy, since a view would keep all 30 s of it in memory.
         return self.architecture.encode_audio(self.model, self.extractor, samples).clone()
 
-    def embed(self, ids: Sequence[int]) -> torch.Tensor:
-        """The embeddings of n text tokens: (n, width)."""
-        return self.architecture.embed(self.model, torch.tensor(ids, device=self.device))
+    def embed(self, ids: Sequence[int], hears: Sequence[bool]) -> torch.Tensor:
+        """The embeddings of n text tokens: (n, width).
+
+        `hears`: for each, whether the prompt that it is of has audio.
+        """
+        embedded = self.architecture.embed(self.model, torch.tensor(ids, device=self.device))
+        if not self.architecture.hearing_matters:
+            return embedded
+        return self.architecture.marked(embedded, torch.tensor(hears, device=self.device))
 
     def use_attention(self, name: str) -> None:
         """Have the language model attend by a function that the library knows by this name."""

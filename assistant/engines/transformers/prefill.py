@@ -57,7 +57,8 @@ class Prefill:
 
     def _embed(self, start: int, end: int) -> torch.Tensor:
         """The embeddings of the prompt's tokens from `start` to `end`: (n, width)."""
-        embeddings = self._checkpoint.embed(self._prompt.ids[start:end])
+        ids = self._prompt.ids[start:end]
+        embeddings = self._checkpoint.embed(ids, [self._prompt.hears] * len(ids))
         for span in self._prompt.audio:
             first, last = max(span.start, start), min(span.end, end)
             if first < last:

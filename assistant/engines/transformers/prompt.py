@@ -40,6 +40,8 @@ REMEMBERED_TEXTS, REMEMBERED_CHARACTERS = 4096, 4096
 # Two noncharacters of Unicode: meant for use inside a program, and in no text from outside.
 _CUT = "\ufdd0"
 _IDS = "\ufdd1"
+# Beyond the ids of tokens.
+_HEARS = 1 << 40
 _MARKS = str.maketrans("", "", _CUT + _IDS)
 
 
@@ -68,6 +70,13 @@ class RenderedPrompt:
     """Each audio part is as many times the audio token as it takes."""
     audio: tuple[AudioSpan, ...]
     """The audio parts in order."""
+    hearing_matters: bool = False
+    """Whether all of it is computed another way where there is audio."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether there is audio."""
+        return bool(self.audio)
 
     @cached_property
     def units(self) -> Units:
@@ -75,6 +84,9 @@ class RenderedPrompt:
         units = np.array(self.ids, np.int64)
         for span in self.audio:
             units[span.start : span.end] = span.unit
+        if self.hearing_matters and self.hears:
+            # What begins with another unit has nothing in common.
+            units[0] += _HEARS
         return units
 
     @property
@@ -115,8 +127,6 @@ class PromptRenderer:
         """
         if not prompt.messages:
             raise EngineError("There is nothing to answer: the conversation is empty.")
-        if self._checkpoint.architecture.needs_audio and not any(_audio_parts(prompt)):
-            raise EngineError("There is nothing to answer: this model is asked about sounds.")
         known: list[tuple[int, ...]] = []
         chat = self._chat(prompt.messages, known)
         text = self._tokenizer.apply_chat_template(
@@ -144,7 +154,8 @@ class PromptRenderer:
                 ids += [id_] * tokens
             else:
                 ids.append(id_)
-        return RenderedPrompt(tuple(ids), tuple(spans))
+        hearing_matters = self._checkpoint.architecture.hearing_matters
+        return RenderedPrompt(tuple(ids), tuple(spans), hearing_matters)
 
     def _transcription(self, language: str) -> str:
         request = self._checkpoint.architecture.transcription(self._cut(language))

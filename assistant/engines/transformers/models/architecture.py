@@ -41,8 +41,9 @@ class Architecture:
     unused: tuple[str, ...] = ()
     """Parts of the model that neither audio nor text needs; their memory is freed."""
 
-    needs_audio = False
-    """Whether a prompt without audio is not for it."""
+    hearing_matters = False
+    """Whether a prompt with audio is computed another way than one without, from its first token
+    on, so that nothing of one serves the other."""
 
     # Loading.
 
@@ -113,6 +114,14 @@ class Architecture:
         """The embeddings of text tokens: int64 (n,) to (n, width)."""
         embedded: torch.Tensor = model.get_input_embeddings()(ids)
         return embedded
+
+    def marked(self, embeddings: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
+        """Embeddings, (n, width), with what the model has to know of the prompts that they are of.
+
+        `hears`: for each, whether its prompt has audio, bool (n,). Those of audio itself
+        (`encode_audio`) are marked already.
+        """
+        return embeddings
 
     def decoder(self, model: Any) -> Any:
         """The language model without its head."""

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 from transformers.audio_utils import mel_filter_bank
+from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
 from assistant.engines.transformers.models.architecture import Architecture, Chat
 from assistant.engines.transformers.models.chats import flat
-from assistant.engines.transformers.models.lora import merge
+from assistant.engines.transformers.models.lora import Switch, attach
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
 
@@ -65,27 +66,26 @@ class LogMel:
 class GraniteSpeech(Architecture):
     """10 tokens a second. Its template takes texts alone.
 
-    Its authors turn the adapter on where a prompt has audio. Here it is part of the weights, and
-    prompts without audio, which are not for it, are refused.
+    Its adapter acts in prompts that have audio, and in no others: those are answered by the
+    language model that it was made of. Every embedding has a number behind it that tells which,
+    so that both kinds take steps together.
     """
 
     model_type = "granite_speech"
     library_class = "GraniteSpeechForConditionalGeneration"
-    needs_audio = True
+    hearing_matters = True
 
     def front_end(self, folder: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, LogMel.of(folder)
 
     def finish(self, model: Any, extractor: Any, folder: Path) -> None:
-        if getattr(model, "_hf_peft_config_loaded", False):
-            # Where PEFT is installed, the library has taken it already.
-            model.enable_adapters()
-        elif model.config.has_lora_adapter:
-            merge(folder, model)
+        model.adapter_switch = Switch()
+        if model.config.has_lora_adapter:
+            attach(folder, model, model.adapter_switch)
 
     def modes(self, tokenizer: Any) -> frozenset[Mode]:
-        return frozenset({"audio_analysis"})
+        return frozenset({"audio_analysis", "text"})
 
     def chat(self, messages: Chat, audio_token: str) -> Chat:
         return flat(messages, audio_token)
@@ -98,9 +98,18 @@ class GraniteSpeech(Architecture):
     def encode_audio(self, model: Any, extractor: LogMel, samples: Int16Array) -> torch.Tensor:
         heard = torch.from_numpy(samples.astype("float32") / 32_768).to(model.device)
         features = extractor(heard).to(model.dtype)
-        encoded: torch.Tensor = model.base_model.get_audio_features(features).pooler_output
-        return encoded[0]
+        encoded: torch.Tensor = model.base_model.get_audio_features(features).pooler_output[0]
+        return self.marked(encoded, torch.ones(len(encoded), device=encoded.device))
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
         # The token for audio may lie beyond those that have embeddings.
         return super().embed(model, ids.masked_fill(ids == model.config.audio_token_id, 0))
+
+    def marked(self, embeddings: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
+        return torch.cat([embeddings, hears[:, None].to(embeddings.dtype)], dim=-1)
+
+    def hidden_states(
+        self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
+    ) -> torch.Tensor:
+        model.adapter_switch.on = embeddings[..., -1:]
+        return super().hidden_states(model, embeddings[..., :-1], positions, cache)

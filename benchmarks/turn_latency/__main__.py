@@ -28,11 +28,11 @@ from transformers import TextIteratorStreamer
 from assistant.conversation import Prompt
 from benchmarks.machine import machine
 from benchmarks.turn_latency import loop_cost
+from benchmarks.turn_latency.arithmetic import operations
 from benchmarks.turn_latency.engine import (
     AHEAD_TOKENS,
     CONVERSATIONS,
     Gaps,
-    Turn,
     converse,
     engine,
     interrupted,
@@ -77,6 +77,8 @@ class Row:
     begun_ahead: float
     card: float
     serve: float | None
+    operations: float
+    """What ours computes at least."""
 
 
 async def rows(folder: Path, turns: int, rounds: int) -> tuple[list[Row], Gaps]:
@@ -93,12 +95,17 @@ async def rows(folder: Path, turns: int, rounds: int) -> tuple[list[Row], Gaps]:
     cards_first_text_ms(card, Spoken().ask())
     cards = {n: median([cards_first_text_ms(card, p) for p in prompts[n]]) for n in shown}
     serves = await _serve(folder, prompts)
-    return [_row(n, of_turn[n], cards[n], serves.get(n)) for n in shown], gaps
-
-
-def _row(number: int, turns: list[Turn], card: float, serve: float | None) -> Row:
-    ours = median([turn.first_text_ms for turn in turns])
-    return Row(number, ours, median([turn.next_text_ms for turn in turns]), card, serve)
+    return [
+        Row(
+            number=n,
+            ours=median([turn.first_text_ms for turn in of_turn[n]]),
+            begun_ahead=median([turn.next_text_ms for turn in of_turn[n]]),
+            card=cards[n],
+            serve=serves.get(n),
+            operations=operations(card.model, of_turn[n][0].report, SPEECH_S),
+        )
+        for n in shown
+    ], gaps
 
 
 async def _serve(folder: Path, prompts: dict[int, list[Prompt]]) -> dict[int, float]:
@@ -130,6 +137,7 @@ def report(name: str, rows: list[Row], gaps: Gaps, costs: tuple[loop_cost.Cost, 
         f"turn {last.number} / turn {first.number}: ours {last.ours / first.ours:.2f}, "
         f"the card's {last.card / first.card:.1f}"
         + (f", serve's {last.serve / first.serve:.1f}" if last.serve and first.serve else "")
+        + f"; ours has to multiply {last.operations / first.operations:.2f} times as much"
     )
     mine, theirs = costs
     print(

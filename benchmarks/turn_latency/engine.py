@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from assistant.conversation import Message, Prompt, TextPart
-from assistant.engines.engine import ModelSession, ReplyOptions, Text
+from assistant.engines.engine import ModelSession, PrefillReport, ReplyOptions, Started, Text
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from benchmarks.turn_latency.spoken import REPLY_TOKENS, Spoken
 
@@ -27,6 +27,7 @@ class Turn:
     """One turn of a conversation."""
 
     prompt: Prompt
+    report: PrefillReport
     first_text_ms: float
     """From the end of the turn, when the audio is there, to the first piece of text."""
     next_text_ms: float
@@ -38,6 +39,7 @@ class Turn:
 class Heard:
     """A reply as it comes."""
 
+    report: PrefillReport | None = None
     texts: list[Text] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
 
@@ -73,8 +75,10 @@ async def converse(engine: TransformersEngine, turns: int, seed: int) -> list[Tu
         prompt = spoken.ask()
         begun = time.perf_counter()
         reply = await listen(session, prompt, REPLY_TOKENS)
+        assert reply.report is not None
         first_ms = (reply.times_s[0] - begun) * 1000
-        results.append(Turn(prompt, first_ms, await _next_text_ms(session, prompt)))
+        next_ms = await _next_text_ms(session, prompt)
+        results.append(Turn(prompt, reply.report, first_ms, next_ms))
         spoken.answer(reply.message)
     await session.close()
     return results
@@ -101,8 +105,11 @@ async def listen(session: ModelSession, prompt: Prompt, tokens: int) -> Heard:
     """A reply of so many tokens."""
     heard = Heard()
     async for event in session.reply(prompt, ReplyOptions(max_output_tokens=tokens)):
-        if isinstance(event, Text):
-            heard.add(event)
+        match event:
+            case Started():
+                heard.report = event.report
+            case Text():
+                heard.add(event)
     return heard
 
 

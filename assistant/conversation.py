@@ -218,15 +218,15 @@ class Conversation:
         """Take the message with that id out. Raises KeyError where there is none."""
         del self._messages[self._index(message_id)]
 
-    def trim(self, *, keep: Set[str] = frozenset()) -> int:
-        """Drop the oldest messages until the bounds hold; returns how many went.
+    def trim(self, *, keep: Set[str] = frozenset()) -> list[str]:
+        """Drop the oldest messages until the bounds hold; returns the ids of those that went.
 
         `keep`: ids of those that stay, whatever else must go.
         """
         excess_messages = len(self._messages) - self._max_messages
         excess_samples = sum(map(_samples, self._messages)) - self._max_audio_samples
         excess_chars = sum(map(_held_chars, self._messages)) - self._max_text_chars
-        dropped = set[str]()
+        dropped: list[str] = []
         # The newest message always stays: a single one is bounded where it comes from.
         for message in self._messages[:-1]:
             if excess_messages <= len(dropped) and excess_samples <= 0 and excess_chars <= 0:
@@ -234,12 +234,12 @@ class Conversation:
             if message.id not in keep:
                 excess_samples -= _samples(message)
                 excess_chars -= _held_chars(message)
-                dropped.add(message.id)
-        self._messages = [message for message in self._messages if message.id not in dropped]
-        return len(dropped)
+                dropped.append(message.id)
+        self._drop(dropped)
+        return dropped
 
-    def shorten(self, *, text_tokens: int, audio_tokens: int, to_tokens: int) -> int:
-        """Drop the oldest turns until about `to_tokens` are left; returns how many messages went.
+    def shorten(self, *, text_tokens: int, audio_tokens: int, to_tokens: int) -> list[str]:
+        """Drop the oldest turns until about `to_tokens` are left; returns the ids of what went.
 
         `text_tokens` and `audio_tokens` are what all of them take; a message's share is guessed by
         its length. What is left begins with a user's message; system messages that come before
@@ -258,8 +258,12 @@ class Conversation:
             if not leading:
                 excess -= per_char * _written(message) + per_sample * _samples(message)
                 dropped.append(message.id)
-        self._messages = [message for message in self._messages if message.id not in dropped]
-        return len(dropped)
+        self._drop(dropped)
+        return dropped
+
+    def _drop(self, ids: Iterable[str]) -> None:
+        gone = set(ids)
+        self._messages = [message for message in self._messages if message.id not in gone]
 
     def _index(self, message_id: str) -> int:
         for index, message in enumerate(self._messages):

@@ -4,9 +4,10 @@
 > {"type": "response.create"}     the client sends this
 ~ starts                          the person: starts, goes on, pauses, resumes, stops
 ~ 6000 ms                         so much time passes
-= resp_1 started "Hi" finished    the model: started, texts, calls, finished, cut, fails
+= resp_1 started "Hi" finished    the model: started, texts, calls, finished, cut, fills, fails
 < {"type": "response.created"...  the server sends this, but for its event_id
 ! StartReply resp_1 ...           what else is to be done
+@ {"max_messages": 3}             the session's limits, in the first line
 
 python -m tests.golden            writes what follows from each `>`, `~` and `=` anew
 """
@@ -15,11 +16,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from assistant.conversation import NO_ID, Prompt
-from assistant.engines.engine import Finished, ReplyEvent, Started, Text, ToolCall
+from assistant.engines.engine import (
+    Finished,
+    ReplyEvent,
+    ReplyOptions,
+    Started,
+    Text,
+    TokenCount,
+    ToolCall,
+)
 from assistant.realtime.effects import (
     CancelReply,
     CommitReply,
@@ -32,15 +42,24 @@ from assistant.realtime.effects import (
 )
 from audio_io.segmenter import SpeechResumed
 from tests.protocol import valid
-from tests.test_realtime_session import FINISHED, REPORT, Client, utterance
+from tests.test_realtime_session import (
+    CONTEXT_TOKENS,
+    FINISHED,
+    LIMITS,
+    REPORT,
+    Client,
+    full,
+    utterance,
+)
 
 FOLDER = Path(__file__).parent / "golden"
-SCRIPTED = ("#", ">", "~", "=")
+SCRIPTED = ("#", ">", "~", "=", "@")
 
 
 def replayed(transcript: str) -> str:
     """The transcript with what follows from its script now."""
-    player = _Player()
+    limits = [json.loads(line[1:]) for line in transcript.splitlines() if line.startswith("@")]
+    player = _Player(*limits)
     lines: list[str] = []
     for line in transcript.splitlines():
         if not line or line.startswith(SCRIPTED):
@@ -58,8 +77,8 @@ def replayed(transcript: str) -> str:
 
 
 class _Player:
-    def __init__(self) -> None:
-        self.client = Client(takes_tools=True)
+    def __init__(self, limits: dict[str, Any] | None = None) -> None:
+        self.client = Client(takes_tools=True, limits=replace(LIMITS, **(limits or {})))
         self.session = self.client.session
         self.position = 0
         self.tokens = 0
@@ -86,6 +105,11 @@ class _Player:
     def model(self, reply_id: str, said: str) -> list[Effect]:
         if said == "fails":
             return self.session.failed(reply_id, "out of memory")
+        if said == "too long":
+            shortened = self.session.too_long(reply_id, TokenCount(2 * CONTEXT_TOKENS))
+            assert shortened is not None
+            prompt, effects = shortened
+            return [*effects, StartReply(reply_id, prompt, ReplyOptions())]
         return [e for event in self._events(said) for e in self.session.generated(reply_id, event)]
 
     def _events(self, said: str) -> Iterator[ReplyEvent]:
@@ -105,6 +129,7 @@ class _Player:
                         "started": Started(REPORT),
                         "finished": FINISHED,
                         "cut": Finished("length", FINISHED.usage, FINISHED.timings),
+                        "fills": full(CONTEXT_TOKENS),
                     }[word]
 
     def carry_out(self, effects: list[Effect]) -> Iterator[str]:

@@ -80,8 +80,9 @@ def test_the_oldest_go_until_the_bounds_hold(
     for number, length in enumerate(seconds):
         conversation.add(audio(str(number), length))
     before = ids(conversation)
-    dropped = conversation.trim()
-    assert ids(conversation) == before[dropped:]
+    gone = conversation.trim()
+    dropped = len(gone)
+    assert (gone, ids(conversation)) == (before[:dropped], before[dropped:])
     kept = [round(length * SAMPLE_RATE_HZ) for length in seconds[dropped:]]
     most = round(max_audio_s * SAMPLE_RATE_HZ)
     assert len(kept) <= 1 or (sum(kept) <= most and len(kept) <= max_messages)
@@ -95,10 +96,10 @@ def test_text_is_bounded_too() -> None:
     conversation = make()
     for number in range(5):
         conversation.add(text(str(number), "x" * 40))
-    assert conversation.trim() == 3
+    assert conversation.trim() == ["0", "1", "2"]
     assert ids(conversation) == ["3", "4"]
     conversation.add(text("long", "x" * 1000))
-    assert conversation.trim() == 2
+    assert conversation.trim() == ["3", "4"]
     assert ids(conversation) == ["long"]
 
 
@@ -118,9 +119,10 @@ def test_the_oldest_turns_go_and_what_is_left_begins_with_a_turn(to_tokens: int)
     conversation = long_conversation(10)
     before = conversation.messages
     # 80 tokens a turn: 25 of speech, 55 of text.
-    went = conversation.shorten(text_tokens=550, audio_tokens=250, to_tokens=to_tokens)
+    gone = conversation.shorten(text_tokens=550, audio_tokens=250, to_tokens=to_tokens)
+    went = len(gone)
     after = conversation.messages
-    assert len(before) - len(after) == went
+    assert gone == [message.id for message in before[1 : 1 + went]]
     assert after[0].id == "rules"
     assert after[1:] == before[1 + went :]
     assert after[1].role == "user" or len(after) == 2
@@ -132,7 +134,7 @@ def test_the_oldest_turns_go_and_what_is_left_begins_with_a_turn(to_tokens: int)
 def test_the_newest_message_stays_whatever_it_takes() -> None:
     conversation = Conversation(max_messages=10, max_audio_s=100, max_text_chars=1000)
     conversation.add(Message("only", "user", (TextPart("x" * 900),)))
-    assert conversation.shorten(text_tokens=900, audio_tokens=0, to_tokens=10) == 0
+    assert conversation.shorten(text_tokens=900, audio_tokens=0, to_tokens=10) == []
 
 
 CALL = Message("call", "assistant", (FunctionCall("c1", "get_weather", '{"in":"Rome"}'),))
@@ -161,6 +163,6 @@ def test_functions_count_as_text() -> None:
     conversation = make()
     for message in (CALL, OUTPUT, text("a", "x" * 71)):
         conversation.add(message)
-    assert conversation.trim() == 0
+    assert conversation.trim() == []
     conversation.add(text("b", "x"))
-    assert conversation.trim() == 1
+    assert conversation.trim() == ["call"]

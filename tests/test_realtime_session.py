@@ -49,6 +49,7 @@ from audio_io.segmenter import (
 from tests.protocol import counted_ids, sent, types, valid
 
 CONTEXT_TOKENS = 1000
+LIMITS = SessionLimits(max_messages=100, max_audio_s=600, max_text_chars=10_000, max_session_s=60)
 REPORT = PrefillReport(TokenCount(12, 25), TokenCount(4, 0))
 USAGE = Usage(REPORT.prompt, REPORT.reused, 2)
 FINISHED = Finished("stop", USAGE, Timings(1.0, 2.0, 3.0))
@@ -78,10 +79,14 @@ TURN_TAKEN = [
 class Client:
     """A session, and everything that happens around it."""
 
-    def __init__(self, *, model: str = "test", takes_tools: bool = False, **session: Any) -> None:
-        limits = SessionLimits(
-            max_messages=100, max_audio_s=600, max_text_chars=10_000, max_session_s=60
-        )
+    def __init__(
+        self,
+        *,
+        model: str = "test",
+        takes_tools: bool = False,
+        limits: SessionLimits = LIMITS,
+        **session: Any,
+    ) -> None:
         self.now_ms = 0
         self.session = RealtimeSession(
             model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings as hypothesis_settings
@@ -27,7 +28,7 @@ from audio_io.segmenter import (
     SpeechStarted,
     SpeechStopped,
 )
-from tests.test_realtime_session import FINISHED, REPORT, Client, pcm, utterance
+from tests.test_realtime_session import FINISHED, LIMITS, REPORT, Client, pcm, utterance
 from tests.watch import Watch
 
 VAD = {"type": "server_vad"}
@@ -41,6 +42,8 @@ DETECTION = st.sampled_from(
         {**VAD, "idle_timeout_ms": 1000},
     ]
 )
+LIMITED = replace(LIMITS, max_messages=6)
+"""So that there is not always room for all."""
 TOOLS = [{"type": "function", "name": "get_weather"}]
 IDS = ["a", "b", "item_1", "item_2", "item_3", "item_4", "x"]
 """Of the client's own items, of those that the session makes first, and of none."""
@@ -70,7 +73,7 @@ class Realtime(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = Client(takes_tools=True)
+        self.client = Client(takes_tools=True, limits=LIMITED)
         self.session = self.client.session
         self.watch = Watch()
         self.position = 0

@@ -71,7 +71,12 @@ class Dialogue:
         self._turns = TurnTaker(rules)
         self._turn = OpenTurn(new_id)
         self.history = History(
-            conversation, self._turn, self._responder, session_id=session_id, send=send
+            conversation,
+            self._turn,
+            self._responder,
+            transcripts,
+            session_id=session_id,
+            send=send,
         )
         """The items; to delete one, ask `delete_item`."""
         self._owed: TurnEnd | None = None
@@ -176,8 +181,7 @@ class Dialogue:
         writing = self._responder.message
         is_said_now = writing is not None and writing.id == item_id in self._conversation
         cancelled = self._cancel() if is_said_now else []
-        deleted = self.history.delete(item_id)
-        return [*cancelled, *self._transcripts.forget(item_id), *deleted]
+        return [*cancelled, *self.history.delete(item_id)]
 
     def answer(self, asked: ResponseParams, given: Sequence[Message] | None) -> list[Effect]:
         """Start a reply, as asked, to what is `given` or else to all that was said.
@@ -223,15 +227,14 @@ class Dialogue:
             return []
         return [*self._responder.generated(event), *self._settled()]
 
-    def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
+    def too_long(self, reply_id: str, taken: TokenCount) -> tuple[Prompt, list[Effect]] | None:
         """See `RealtimeSession.too_long`."""
         if reply_id != self._responder.id or not self._of_conversation:
             return None
-        before = {message.id for message in self._conversation.messages}
-        if not self._truncation.make_room(taken, self._settings, even_if_it_fits=True):
+        dropped = self._truncation.make_room(taken, self._settings, even_if_it_fits=True)
+        if not dropped:
             return None
-        left = {message.id for message in self._conversation.messages}
-        return self._responder.shortened(before - left)
+        return self._responder.shortened(set(dropped)), self.history.dropped(dropped)
 
     def failed(self, reply_id: str, reason: str) -> list[Effect]:
         """The model couldn't make the reply."""
@@ -324,8 +327,8 @@ class Dialogue:
         if used is None or not self._of_conversation:
             return []
         taken = TokenCount(used.input.text + used.output_tokens, used.input.audio)
-        shortened = self._truncation.make_room(taken, self._settings)
-        return [Prefill(self._prompt())] if shortened else []
+        dropped = self._truncation.make_room(taken, self._settings)
+        return [*self.history.dropped(dropped), Prefill(self._prompt())] if dropped else []
 
     def _prompt(self, *tentative: Message) -> Prompt:
         return self._model.prompt(self._settings, [*self._conversation.messages, *tentative])

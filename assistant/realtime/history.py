@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from assistant.conversation import Conversation, FunctionCall, FunctionOutput, Message
@@ -13,12 +13,13 @@ from assistant.realtime.items import item_from_message, text_of
 from assistant.realtime.open_turn import OpenTurn
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
+from assistant.realtime.transcripts import Transcripts
 
 logger = logging.getLogger(__name__)
 
 
 class History:
-    """Adds complete messages to the conversation, shows them, and takes them out.
+    """Adds complete messages to the conversation, shows them, and tells of those that go.
 
     Replies come into it as they are made: see `response.py`.
     """
@@ -28,14 +29,16 @@ class History:
         conversation: Conversation,
         turn: OpenTurn,
         responder: Responder,
+        transcripts: Transcripts,
         *,
         session_id: str,
         send: Callable[[Event], Effect],
     ) -> None:
-        """`turn` and `responder`: what is yet to become items."""
+        """`turn` and `responder`: what is yet to become items; `transcripts`: of those that are."""
         self._conversation = conversation
         self._turn = turn
         self._responder = responder
+        self._transcripts = transcripts
         self._session_id = session_id
         self._send = send
 
@@ -111,7 +114,11 @@ class History:
         """Take out an item, which no reply is at. Raises ProtocolError where there is none."""
         self._item(item_id, "delete")
         self._conversation.delete(item_id)
-        return [self._send({"type": "conversation.item.deleted", "item_id": item_id})]
+        return self._gone(item_id)
+
+    def dropped(self, item_ids: Iterable[str]) -> list[Effect]:
+        """There was no room for these any more, and the conversation has them no longer."""
+        return [effect for item_id in item_ids for effect in self._gone(item_id)]
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> list[Effect]:
         """Cut the sound of a reply at `audio_end_ms`; since it has none, nothing changes.
@@ -143,6 +150,10 @@ class History:
         }
         return [self._send(truncated)]
 
+    def _gone(self, item_id: str) -> list[Effect]:
+        deleted = self._send({"type": "conversation.item.deleted", "item_id": item_id})
+        return [*self._transcripts.forget(item_id), deleted]
+
     def _called(self, call_id: str) -> bool:
         parts = (part for message in self._conversation.messages for part in message.parts)
         return any(isinstance(part, FunctionCall) and part.call_id == call_id for part in parts)
@@ -162,9 +173,9 @@ class History:
         writing = self._responder.message
         keep = {message.id, writing.id} if writing else {message.id}
         if dropped := self._conversation.trim(keep=keep):
-            logger.info("%s: dropped the oldest %d messages", self._session_id, dropped)
+            logger.info("%s: dropped the oldest %d messages", self._session_id, len(dropped))
         item = item_from_message(message)
-        return [
+        announced = [
             self._send(
                 {
                     "type": f"conversation.item.{step}",
@@ -174,3 +185,4 @@ class History:
             )
             for step in ("added", "done")
         ]
+        return [*announced, *self.dropped(dropped)]

@@ -113,10 +113,12 @@ class Replies:
                 await self._delivered()
         except PromptTooLongError as error:
             taken = TokenCount(error.text_tokens, error.audio_tokens)
-            shorter = self._session.too_long(reply_id, taken)
-            if shorter is None:
+            shortened = self._session.too_long(reply_id, taken)
+            if shortened is None:
                 raise
-            running.start = replace(running.start, prompt=shorter)
+            prompt, effects = shortened
+            running.start = replace(running.start, prompt=prompt)
+            await self._carry_out(effects)
             return False
         except GaveWayError:
             # While it is ahead nobody knows of it, and its turn's end will ask anew. If the turn

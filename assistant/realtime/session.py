@@ -193,10 +193,11 @@ class RealtimeSession:
             return self._go_on(self._transcripts.generated(event))
         return self._go_on(self._dialogue.generated(reply_id, event))
 
-    def too_long(self, reply_id: str, taken: TokenCount) -> Prompt | None:
+    def too_long(self, reply_id: str, taken: TokenCount) -> tuple[Prompt, list[Effect]] | None:
         """The model has no room for the reply's prompt, which takes so many tokens.
 
-        Drops the oldest turns, and returns what to ask for instead; None where nothing can go.
+        Drops the oldest turns, and returns what to ask for instead, with what else is to be done;
+        None where nothing can go.
         """
         return self._dialogue.too_long(reply_id, taken)
 

@@ -64,10 +64,10 @@ class Truncation:
 
     def make_room(
         self, used: TokenCount, settings: SessionSettings, *, even_if_it_fits: bool = False
-    ) -> bool:
+    ) -> list[str]:
         """Shorten the conversation, which takes `used` with its instructions, where it must be.
 
-        Returns whether any of it went.
+        Returns the ids of the messages that went.
         """
         fixed = self._model.fixed_chars(settings)
         share = fixed / (fixed + self._conversation.written_chars + 1)
@@ -78,7 +78,7 @@ class Truncation:
             instructions_tokens=instructions_tokens,
         )
         if budget is None or (used.total <= budget.full and not even_if_it_fits):
-            return False
+            return []
         dropped = self._conversation.shorten(
             text_tokens=used.text - instructions_tokens,
             audio_tokens=used.audio,
@@ -89,6 +89,6 @@ class Truncation:
                 "%s: %d tokens fill the context; dropped the oldest %d messages",
                 self._session_id,
                 used.total,
-                dropped,
+                len(dropped),
             )
-        return dropped > 0
+        return dropped

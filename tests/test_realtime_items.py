@@ -13,7 +13,15 @@ from assistant.engines.engine import Text
 from assistant.realtime.effects import Effect, StartReply
 from assistant.realtime.prompting import MOST_CHARS_PER_TOKEN
 from tests.protocol import sent, types
-from tests.test_realtime_session import CONTEXT_TOKENS, MANUAL, REPLY, TURN_TAKEN, Client, pcm
+from tests.test_realtime_session import (
+    CONTEXT_TOKENS,
+    MANUAL,
+    REPLY,
+    TURN_TAKEN,
+    Client,
+    full,
+    pcm,
+)
 
 LONGEST = CONTEXT_TOKENS * MOST_CHARS_PER_TOKEN
 CLOSING = [
@@ -64,6 +72,22 @@ def test_a_deleted_item_is_gone_and_its_id_free() -> None:
     again, _ = sent(types_in(client, "b", "again", previous_item_id="root"))
     assert again["previous_item_id"] is None
     assert client.said_by("user") == ["again", "a", "c"]
+
+
+def test_a_reply_can_be_cut_while_what_it_answers_is_dropped() -> None:
+    """As LiveKit does where it is interrupted, just when the context is full."""
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:-1], full(CONTEXT_TOKENS))
+    assert [message.id for message in client.session.messages] == ["item_2"]
+    # It doesn't know yet that item_1 is gone.
+    deletes(client, "item_2")
+    added, _ = sent(types_in(client, "item_2", "Good", "assistant", previous_item_id="item_1"))
+    assert added["previous_item_id"] is None
+    assert client.said_by("assistant") == ["Good"]
+    types_in(client, "item_1", "again")
+    added, _ = sent(types_in(client, "next", "x", previous_item_id="item_1"))
+    assert added["previous_item_id"] == "item_1"
 
 
 @pytest.mark.parametrize("to", ["retrieve", "delete", "truncate"])

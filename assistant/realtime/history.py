@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from assistant.realtime.response import Event
 from assistant.realtime.transcripts import Transcripts
 
 logger = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 1000
+"""Items that were dropped: clients may name those that they don't know of yet."""
 
 
 class History:
@@ -41,6 +45,7 @@ class History:
         self._transcripts = transcripts
         self._session_id = session_id
         self._send = send
+        self._dropped: deque[str] = deque(maxlen=MAX_REMEMBERED)
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -54,6 +59,7 @@ class History:
     def create(self, message: Message, *, after: str | None) -> list[Effect]:
         """A client's item, behind the one with the id `after`, "root" for first, None for last.
 
+        Behind one that has been dropped is first, too: the client may not have heard of that yet.
         What the model once said in a reply of the same id, as far as it begins with the same words,
         keeps its tokens. Raises ProtocolError where the id is taken, where there is none to be
         behind, and for the output of a call that is unknown.
@@ -77,10 +83,9 @@ class History:
             message = replace(message, parts=parts)
         if after is None:
             return self._announced(message, self._conversation.add(message))
+        is_first = after == "root" or (after in self._dropped and after not in self._conversation)
         try:
-            previous_id = self._conversation.insert(
-                message, after=None if after == "root" else after
-            )
+            previous_id = self._conversation.insert(message, after=None if is_first else after)
         except KeyError as error:
             raise ProtocolError(
                 f"Error adding item: the previous item with id {after!r} does not exist.",
@@ -118,7 +123,9 @@ class History:
 
     def dropped(self, item_ids: Iterable[str]) -> list[Effect]:
         """There was no room for these any more, and the conversation has them no longer."""
-        return [effect for item_id in item_ids for effect in self._gone(item_id)]
+        ids = [*item_ids]
+        self._dropped.extend(ids)
+        return [effect for item_id in ids for effect in self._gone(item_id)]
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> list[Effect]:
         """Cut the sound of a reply at `audio_end_ms`; since it has none, nothing changes.

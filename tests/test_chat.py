@@ -354,7 +354,7 @@ async def test_a_model_that_fails(
     ("body", "complaint"),
     [
         (b"{", "is not JSON"),
-        (b"[]", "Invalid value"),
+        (b"[]", "Invalid type"),
         (b"[" * 101 + b"]" * 101, "nested more than 100 levels"),
         (b'{"messages": []}', "messages"),
         (

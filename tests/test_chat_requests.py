@@ -77,28 +77,128 @@ def test_a_whole_conversation() -> None:
     assert [sound.is_url for sound in heard] == [False, True, True]
 
 
+def test_null_is_as_if_it_was_left_out() -> None:
+    function = {"name": "f", "description": None, "parameters": None, "strict": None}
+    nothing = dict.fromkeys(
+        ("stream", "max_tokens", "tool_choice", "stop", "n", "logprobs", "response_format")
+    )
+    asked = parse_request(
+        {
+            "messages": [HI],
+            "tools": [{"type": "function", "function": function}],
+            "stream_options": {"include_usage": None},
+            **nothing,
+        }
+    )
+    said = (Said("user", ("Hi",)),)
+    assert asked == ChatRequest(said, (Tool("f", "", {}),), "auto", None, False, False)
+
+
+def of_user(*content: Any) -> dict[str, Any]:
+    return {"messages": [HI, {"role": "user", "content": list(content)}]}
+
+
 @pytest.mark.parametrize(
-    ("body", "param"),
+    ("body", "code", "param", "text"),
     [
-        ([], ""),
-        ({}, "messages"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "poet", "content": "Hi"}]}, "messages.0"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0"),
-        ({"messages": [{"role": "system", "content": [{"type": "input_audio"}]}]}, "messages.0"),
-        ({"messages": [HI], "n": 2}, "n"),
-        ({"messages": [HI], "modalities": ["text", "audio"]}, "modalities"),
-        ({"messages": [HI], "max_tokens": 0}, "max_tokens"),
-        ({"messages": [HI], "stop": ["."]}, "stop"),
-        ({"messages": [HI], "response_format": {"type": "json_object"}}, "response_format"),
+        ([], "invalid_type", None, "Invalid type: expected an object, but got an array instead."),
+        ({}, "missing_required_parameter", "messages", "Missing required parameter: 'messages'."),
+        ({"messages": []}, "empty_array", "messages", "Invalid 'messages': empty array."),
+        ({"messages": "Hi"}, "invalid_type", "messages", "expected an array, but got a string"),
+        (
+            {"messages": [{"role": "user"}]},
+            "missing_required_parameter",
+            "messages[0].content",
+            "Missing required parameter: 'messages[0].content'.",
+        ),
+        (
+            {"messages": [{"content": "Hi"}]},
+            "missing_required_parameter",
+            "messages[0].role",
+            "Missing required parameter: 'messages[0].role'.",
+        ),
+        (
+            {"messages": [{"role": "poet", "content": "Hi"}]},
+            "invalid_value",
+            "messages[0].role",
+            "Invalid value: 'poet'. Supported values are: 'system', 'developer', 'user', "
+            "'assistant', and 'tool'.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": 123}]},
+            "invalid_type",
+            "messages[0].content",
+            "expected one of a string or an array, but got an integer instead.",
+        ),
+        (
+            of_user({"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {}}),
+            "invalid_value",
+            "messages[1].content[1].type",
+            "Invalid value: 'image_url'. Supported values are: 'text', 'input_audio', and "
+            "'audio_url'.",
+        ),
+        (
+            of_user({"type": "input_audio", "input_audio": "AAAA"}),
+            "invalid_type",
+            "messages[1].content[0].input_audio",
+            "expected an object, but got a string instead.",
+        ),
+        (
+            {"messages": [{"role": "system", "content": [{"type": "input_audio"}]}]},
+            "invalid_value",
+            "messages[0].content[0].type",
+            "Invalid value: 'input_audio'. Supported values are: 'text'.",
+        ),
+        (
+            {"messages": [HI], "n": 2},
+            "integer_above_max_value",
+            "n",
+            "Invalid 'n': integer above maximum value. Expected a value <= 1, but got 2 instead.",
+        ),
+        (
+            {"messages": [HI], "modalities": ["text", "audio"]},
+            "invalid_value",
+            "modalities[1]",
+            "Invalid value: 'audio'. Supported values are: 'text'.",
+        ),
+        (
+            {"messages": [HI], "max_tokens": 0},
+            "integer_below_min_value",
+            "max_tokens",
+            "Expected a value >= 1, but got 0 instead.",
+        ),
+        ({"messages": [HI], "max_tokens": "5"}, "invalid_type", "max_tokens", "got a string"),
+        ({"messages": [HI], "stream": 1}, "invalid_type", "stream", "expected a boolean"),
+        *(
+            (
+                {"messages": [HI], **unsupported},
+                "unsupported_parameter",
+                *unsupported,
+                "is not supported with this model.",
+            )
+            for unsupported in (
+                {"stop": "."},
+                {"stop": ["."]},
+                {"logprobs": True},
+                {"functions": [{"name": "f"}]},
+            )
+        ),
+        (
+            {"messages": [HI], "response_format": {"type": "json_object"}},
+            "invalid_value",
+            "response_format.type",
+            "Invalid value: 'json_object'. Supported values are: 'text'.",
+        ),
         (
             {"messages": [HI], "tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "invalid_value",
             "tool_choice",
+            "There is no function 'x' to call.",
         ),
     ],
 )
-def test_what_is_refused(body: Any, param: str) -> None:
+def test_what_is_refused(body: Any, code: str, param: str | None, text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_request(body)
-    assert (caught.value.param or "").startswith(param)
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert text in str(caught.value)

@@ -35,19 +35,19 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ({"type": 5}, "invalid_value", "type"),
         ({"type": ["x"]}, "invalid_value", "type"),
         ({"type": "session.update"}, "missing_required_parameter", "session"),
-        ({"type": "session.update", "session": []}, "invalid_value", "session"),
+        ({"type": "session.update", "session": []}, "invalid_type", "session"),
         ({"type": "input_audio_buffer.append"}, "missing_required_parameter", "audio"),
-        ({"type": "input_audio_buffer.append", "audio": 5}, "invalid_value", "audio"),
+        ({"type": "input_audio_buffer.append", "audio": 5}, "invalid_type", "audio"),
         ({"type": "input_audio_buffer.commit", "now": 1}, "unknown_parameter", "now"),
         (
             {"type": "conversation.item.create", "item": {"type": "mcp_call"}},
             "invalid_value",
-            "item",
+            "item.type",
         ),
         (
             {"type": "conversation.item.create", "item": {"type": "item_reference", "id": "a"}},
             "invalid_value",
-            "item",
+            "item.type",
         ),
         (
             {"type": "conversation.item.create", "item": {"type": "function_call", "name": "f"}},
@@ -56,33 +56,33 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ),
         (
             {"type": "response.create", "response": {"input": [MESSAGE, {"type": "message"}]}},
-            "invalid_value",
-            "response.input.1",
+            "missing_required_parameter",
+            "response.input[1].role",
         ),
         (
             {"type": "response.create", "response": {"input": [{"type": "item_reference"}]}},
             "missing_required_parameter",
-            "response.input.0.id",
+            "response.input[0].id",
         ),
         (
             {"type": "response.create", "response": {"tools": [{"type": "mcp"}]}},
             "invalid_value",
-            "response.tools.0.type",
+            "response.tools[0].type",
         ),
         (
             {"type": "conversation.item.create", "item": {**MESSAGE, "role": "nobody"}},
             "invalid_value",
-            "item",
+            "item.role",
         ),
         (
             {"type": "conversation.item.create", "item": {**MESSAGE, "content": []}},
-            "invalid_value",
+            "empty_array",
             "item.content",
         ),
         (
             {"type": "conversation.item.create", "item": {**MESSAGE, "content": [{"type": "x"}]}},
             "invalid_value",
-            "item.content.0",
+            "item.content[0].type",
         ),
         (
             {
@@ -90,11 +90,11 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
                 "item": {**MESSAGE, "content": [{"type": "input_text"}]},
             },
             "missing_required_parameter",
-            "item.content.0.text",
+            "item.content[0].text",
         ),
         (
             {"type": "response.create", "response": {"max_output_tokens": 0}},
-            "invalid_value",
+            "integer_below_min_value",
             "response.max_output_tokens",
         ),
         (
@@ -104,7 +104,7 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ),
         (
             {"type": "response.create", "response": {"max_output_tokens": 7.0}},
-            "invalid_value",
+            "invalid_type",
             "response.max_output_tokens",
         ),
         ({"type": "response.create", "user": {}}, "unknown_parameter", "user"),
@@ -115,7 +115,7 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ),
         (
             {"type": "conversation.item.create", "item": {**MESSAGE, "id": ""}},
-            "invalid_value",
+            "empty_string",
             "item.id",
         ),
         (
@@ -125,7 +125,7 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
                 "content_index": 0,
                 "audio_end_ms": -1,
             },
-            "invalid_value",
+            "integer_below_min_value",
             "audio_end_ms",
         ),
         ("x" * 10_001, "message_too_large", None),

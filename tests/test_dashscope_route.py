@@ -42,7 +42,7 @@ def audio(wav: bytes) -> dict[str, str]:
 
 
 def asked(*messages: Any, **parameters: Any) -> ChatRequest:
-    body = {"model": "any", "input": {"messages": messages}, "parameters": parameters}
+    body = {"model": "any", "input": {"messages": [*messages]}, "parameters": parameters}
     return Generation("id", streamed=False).parse(body)
 
 

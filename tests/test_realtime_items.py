@@ -218,11 +218,11 @@ OUTPUT = {"type": "function_call_output", "call_id": "call", "output": "sun"}
 @pytest.mark.parametrize(
     ("item", "where"),
     [
-        ({**SAID, "content": [{"type": "input_text", "text": LONG}]}, "content.0.text"),
-        ({**SAID, "content": [HALF, HALF]}, "content.1.text"),
+        ({**SAID, "content": [{"type": "input_text", "text": LONG}]}, "content[0].text"),
+        ({**SAID, "content": [HALF, HALF]}, "content[1].text"),
         (
             {**SAID, "content": [{"type": "input_audio", "audio": pcm(), "transcript": LONG}]},
-            "content.0.transcript",
+            "content[0].transcript",
         ),
         (
             {
@@ -230,7 +230,7 @@ OUTPUT = {"type": "function_call_output", "call_id": "call", "output": "sun"}
                 "role": "assistant",
                 "content": [{"type": "output_audio", "transcript": LONG}],
             },
-            "content.0.transcript",
+            "content[0].transcript",
         ),
         ({**CALL, "arguments": LONG}, "arguments"),
         ({**OUTPUT, "output": LONG}, "output"),
@@ -244,7 +244,7 @@ def test_an_item_that_no_model_could_read_is_refused_at_once(
     in_response = {"conversation": "none", "input": [item]}
     for param, effects in (
         (f"item.{where}", client.send("conversation.item.create", item=item)),
-        (f"response.input.0.{where}", client.send("response.create", response=in_response)),
+        (f"response.input[0].{where}", client.send("response.create", response=in_response)),
     ):
         (error,) = sent(effects)
         assert (error["error"]["code"], error["error"]["param"]) == (

@@ -183,7 +183,7 @@ def test_an_unknown_reference_is_named() -> None:
     references = [typed("x"), {"type": "item_reference", "id": "nowhere"}]
     (error,) = sent(creates(client, conversation="none", input=references))
     assert error["error"]["code"] == "item_reference_invalid_item_id"
-    assert error["error"]["param"] == "response.input.1.id"
+    assert error["error"]["param"] == "response.input[1].id"
 
 
 def test_several_run_beside_the_conversation_s_own_reply() -> None:

@@ -650,7 +650,7 @@ def test_audio_that_the_model_cannot_take_is_refused(ms: int) -> None:
     event = {"type": "conversation.item.create", "item": message}
     parsed = parse_client_event(orjson.dumps(event), max_bytes=10**7)
     (error,) = sent(client.session.receive(parsed))
-    assert error["error"]["param"] == "item.content.0.audio"
+    assert error["error"]["param"] == "item.content[0].audio"
     assert "0.1 to 30.0 s" in error["error"]["message"]
 
 

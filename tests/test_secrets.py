@@ -46,7 +46,10 @@ def test_at_the_bound_a_key_is_refused_until_one_expires() -> None:
     [
         ({"expires_after": {"seconds": 9}}, "expires_after.seconds"),
         ({"expires_after": {"seconds": 7201}}, "expires_after.seconds"),
+        ({"expires_after": {"seconds": "20"}}, "expires_after.seconds"),
+        ({"expires_after": {"seconds": 20.0}}, "expires_after.seconds"),
         ({"expires_after": {"anchor": "now"}}, "expires_after.anchor"),
+        ({"expires_after": 20}, "expires_after"),
         ({"session": []}, "session"),
         ({"sesion": {}}, "sesion"),
     ],
@@ -55,6 +58,18 @@ def test_what_is_no_request_is_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         ClientSecretRequest.parse(body)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"expires_after": None, "session": None},
+        {"expires_after": {"anchor": None, "seconds": None}},
+        {"session": {}},
+    ],
+)
+def test_null_is_as_if_it_was_left_out(body: dict[str, Any]) -> None:
+    assert ClientSecretRequest.parse(body) == ClientSecretRequest()
 
 
 def test_so_many_at_once_and_then_one_by_one() -> None:

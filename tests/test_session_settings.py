@@ -80,7 +80,7 @@ def test_functions_and_what_is_to_be_done_about_them() -> None:
     assert settings.model_dump()["tool_choice"] == named
     assert settings.updated({"tool_choice": "required"}, DEFAULTS).tool_choice == "required"
     assert settings.updated({"tools": None, "tool_choice": None}, DEFAULTS) == DEFAULTS
-    with pytest.raises(ProtocolError, match=r"session\.tools\.0\.type"):
+    with pytest.raises(ProtocolError, match=r"Invalid value: \'mcp\'"):
         updated({"tools": [{"type": "mcp", "server_label": "x"}]})
 
 
@@ -98,8 +98,9 @@ def test_truncation_in_each_of_its_forms() -> None:
     assert limited.updated({"truncation": "disabled"}, DEFAULTS).truncation == "disabled"
     assert limited.updated({"truncation": None}, DEFAULTS) == DEFAULTS
     for wrong in ({**ratio, "retention_ratio": 1.1}, "sometimes", {"type": "retention_ratio"}):
-        with pytest.raises(ProtocolError, match=r"session\.truncation"):
+        with pytest.raises(ProtocolError) as caught:
             updated({"truncation": wrong})
+        assert (caught.value.param or "").startswith("session.truncation")
 
 
 CONFIGURED = default_settings(
@@ -239,46 +240,122 @@ def test_a_field_is_named_as_the_client_wrote_it(name: str, depth: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "param", "code"),
+    ("patch", "param", "code", "text"),
     [
-        ({"voice": "ash"}, "session.voice", "unknown_parameter"),
-        ({"max_output_tokens": 0}, "session.max_output_tokens", "invalid_value"),
-        ({"instructions": 5}, "session.instructions", "invalid_value"),
-        ({"type": "transcription"}, "session.type", "invalid_value"),
+        (
+            {"voice": "ash"},
+            "session.voice",
+            "unknown_parameter",
+            "Unknown parameter: 'session.voice'.",
+        ),
+        (
+            {"max_output_tokens": 0},
+            "session.max_output_tokens",
+            "integer_below_min_value",
+            "Invalid 'session.max_output_tokens': integer below minimum value. Expected a value "
+            ">= 1, but got 0 instead.",
+        ),
+        (
+            {"max_output_tokens": "many"},
+            "session.max_output_tokens",
+            "invalid_type",
+            "Invalid type for 'session.max_output_tokens': expected one of an integer or 'inf', "
+            "but got a string instead.",
+        ),
+        (
+            {"instructions": 5},
+            "session.instructions",
+            "invalid_type",
+            "Invalid type for 'session.instructions': expected a string, but got an integer "
+            "instead.",
+        ),
+        (
+            {"type": "transcription"},
+            "session.type",
+            "invalid_value",
+            "Invalid value: 'transcription'. Supported values are: 'realtime'.",
+        ),
+        (
+            {"tools": [{"type": "function", "name": "x" * 129}]},
+            "session.tools[0].name",
+            "string_above_max_length",
+            "Invalid 'session.tools[0].name': string too long. Expected a string with maximum "
+            "length 128, but got a string with length 129 instead.",
+        ),
+        (
+            {"tool_choice": "sometimes"},
+            "session.tool_choice",
+            "invalid_value",
+            "Invalid value: 'sometimes'. Supported values are: 'auto', 'none', and 'required'.",
+        ),
+        (
+            {"tool_choice": True},
+            "session.tool_choice",
+            "invalid_type",
+            "Invalid type for 'session.tool_choice': expected one of an object, 'auto', 'none', or "
+            "'required', but got a boolean instead.",
+        ),
+        (
+            {"truncation": {"type": "retention_ratio", "retention_ratio": 1.5}},
+            "session.truncation.retention_ratio",
+            "decimal_above_max_value",
+            "Invalid 'session.truncation.retention_ratio': decimal above maximum value. Expected a "
+            "value <= 1.0, but got 1.5 instead.",
+        ),
+        (
+            {"truncation": {"type": "retention_ratio"}},
+            "session.truncation.retention_ratio",
+            "missing_required_parameter",
+            "Missing required parameter: 'session.truncation.retention_ratio'.",
+        ),
         (
             input_(format={"type": "audio/pcm", "rate": 8000}),
             "session.audio.input.format.rate",
             "invalid_value",
+            "Invalid value: 8000. Supported values are: 24000 and 16000.",
+        ),
+        (
+            input_(format="pcm16"),
+            "session.audio.input.format",
+            "invalid_type",
+            "Invalid type for 'session.audio.input.format': expected an object, but got a string "
+            "instead.",
         ),
         (
             input_(turn_detection={"type": "guess"}),
-            "session.audio.input.turn_detection",
+            "session.audio.input.turn_detection.type",
             "invalid_value",
+            "Invalid value: 'guess'. Supported values are: 'server_vad' and 'semantic_vad'.",
         ),
         (
             input_(turn_detection={"silence_ms": 5}),
             "session.audio.input.turn_detection.silence_ms",
             "unknown_parameter",
+            "Unknown parameter: 'session.audio.input.turn_detection.silence_ms'.",
         ),
         (
             input_(turn_detection={"threshold": 2}),
             "session.audio.input.turn_detection.threshold",
-            "invalid_value",
+            "decimal_above_max_value",
+            "Invalid 'session.audio.input.turn_detection.threshold': decimal above maximum value. "
+            "Expected a value <= 0.95, but got 2.0 instead.",
         ),
         (
             input_(turn_detection={"silence_duration_ms": -1}),
             "session.audio.input.turn_detection.silence_duration_ms",
-            "invalid_value",
+            "integer_below_min_value",
+            "Invalid 'session.audio.input.turn_detection.silence_duration_ms': integer below "
+            "minimum value. Expected a value >= 200, but got -1 instead.",
         ),
     ],
 )
 def test_nonsense_is_named_and_changes_nothing(
-    patch: dict[str, Any], param: str, code: str
+    patch: dict[str, Any], param: str, code: str, text: str
 ) -> None:
     settings = SessionSettings()
     with pytest.raises(ProtocolError) as caught:
         settings.updated(patch, DEFAULTS)
-    assert (caught.value.param, caught.value.code) == (param, code)
+    assert (caught.value.param, caught.value.code, str(caught.value)) == (param, code, text)
     assert settings == SessionSettings()
 
 

@@ -9,43 +9,43 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from assistant.chat.exchange import Failure
-from assistant.chat.requests import ChatRequest, Item, Said, Sound
+from assistant.chat.requests import ChatRequest, Item, LenientModel, Said, Sound, Unsupported
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, TokenCount, ToolCall
 from assistant.errors import ProtocolError
-from assistant.realtime.client_model import protocol_error
+from assistant.realtime.complaints import protocol_error
 
 Json = dict[str, Any]
 
 PATH = "/api/v1/services/aigc/multimodal-generation/generation"
 
 
-class _Part(BaseModel):
+class _Part(LenientModel):
     text: str | None = None
     audio: str | None = None
 
 
-class _Message(BaseModel):
+class _Message(LenientModel):
     role: Literal["system", "user", "assistant"]
     content: str | list[_Part]
 
 
-class _Input(BaseModel):
+class _Input(LenientModel):
     messages: Annotated[list[_Message], Field(min_length=1)]
 
 
-class _Parameters(BaseModel):
+class _Parameters(LenientModel):
     incremental_output: bool | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     result_format: Literal["message"] | None = None
-    n: Literal[1] | None = None
-    stop: Annotated[list[str], Field(max_length=0)] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    n: Annotated[int | None, Field(ge=1, le=1)] = None
+    stop: Unsupported = None
+    tools: Unsupported = None
 
 
-class _Body(BaseModel):
+class _Body(LenientModel):
     input: _Input
     parameters: _Parameters = _Parameters()
 

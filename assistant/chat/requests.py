@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
 from assistant.errors import ProtocolError
-from assistant.realtime.client_model import protocol_error
+from assistant.realtime.client_model import ClientModel
+from assistant.realtime.complaints import protocol_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +59,41 @@ class ChatRequest:
     """Whether the stream ends with an event that holds the usage."""
 
 
-class _Text(BaseModel):
+class LenientModel(ClientModel):
+    """What isn't known of it is left unread."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _refuse(value: Any) -> Any:
+    if value:
+        raise PydanticCustomError("unsupported_parameter", "It is not supported")
+    return value
+
+
+Unsupported = Annotated[Any, AfterValidator(_refuse)]
+"""It would change the answer, so it may only say that it is not to."""
+
+
+class _Text(LenientModel):
     type: Literal["text"]
     text: str
 
 
-class _InputAudio(BaseModel):
+class _InputAudio(LenientModel):
     data: str
 
 
-class _InputAudioPart(BaseModel):
+class _InputAudioPart(LenientModel):
     type: Literal["input_audio"]
     input_audio: _InputAudio
 
 
-class _AudioUrl(BaseModel):
+class _AudioUrl(LenientModel):
     url: str
 
 
-class _AudioUrlPart(BaseModel):
+class _AudioUrlPart(LenientModel):
     type: Literal["audio_url"]
     audio_url: _AudioUrl
 
@@ -84,34 +102,34 @@ _TextContent = str | list[_Text]
 _Part = Annotated[_Text | _InputAudioPart | _AudioUrlPart, Field(discriminator="type")]
 
 
-class _System(BaseModel):
+class _System(LenientModel):
     role: Literal["system", "developer"]
     content: _TextContent
 
 
-class _User(BaseModel):
+class _User(LenientModel):
     role: Literal["user"]
     content: str | list[_Part]
 
 
-class _Function(BaseModel):
+class _Function(LenientModel):
     name: str
     arguments: str
 
 
-class _ToolCall(BaseModel):
+class _ToolCall(LenientModel):
     id: str
     type: Literal["function"] = "function"
     function: _Function
 
 
-class _Assistant(BaseModel):
+class _Assistant(LenientModel):
     role: Literal["assistant"]
     content: _TextContent | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
-class _ToolOutput(BaseModel):
+class _ToolOutput(LenientModel):
     role: Literal["tool"]
     tool_call_id: str
     content: _TextContent
@@ -120,38 +138,38 @@ class _ToolOutput(BaseModel):
 _Message = Annotated[_System | _User | _Assistant | _ToolOutput, Field(discriminator="role")]
 
 
-class _FunctionDefinition(BaseModel):
+class _FunctionDefinition(LenientModel):
     name: Annotated[str, Field(min_length=1)]
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
-class _ToolDefinition(BaseModel):
+class _ToolDefinition(LenientModel):
     type: Literal["function"]
     function: _FunctionDefinition
 
 
-class _NamedFunction(BaseModel):
+class _NamedFunction(LenientModel):
     name: str
 
 
-class _NamedTool(BaseModel):
+class _NamedTool(LenientModel):
     type: Literal["function"]
     function: _NamedFunction
 
 
-class _ResponseFormat(BaseModel):
+class _ResponseFormat(LenientModel):
     type: Literal["text"]
 
 
-class _StreamOptions(BaseModel):
-    include_usage: bool = False
+class _StreamOptions(LenientModel):
+    include_usage: bool | None = None
 
 
 Tokens = Annotated[int | None, Field(ge=1)]
 
 
-class _Body(BaseModel):
+class _Body(LenientModel):
     messages: Annotated[list[_Message], Field(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
@@ -160,9 +178,10 @@ class _Body(BaseModel):
     tools: list[_ToolDefinition] | None = None
     tool_choice: Literal["auto", "none", "required"] | _NamedTool | None = None
     modalities: list[Literal["text"]] | None = None
-    n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
-    stop: Annotated[list[str], Field(max_length=0)] | None = None
+    n: Annotated[int | None, Field(ge=1, le=1)] = None
+    logprobs: Unsupported = None
+    stop: Unsupported = None
+    functions: Unsupported = None
     response_format: _ResponseFormat | None = None
 
 
@@ -173,7 +192,7 @@ def parse_request(body: Any) -> ChatRequest:
     except ValidationError as error:
         raise protocol_error(error, body) from error
     tools = tuple(
-        Tool(tool.function.name, tool.function.description, tool.function.parameters)
+        Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {})
         for tool in asked.tools or ()
     )
     choice: ToolChoice = "auto"
@@ -192,7 +211,7 @@ def parse_request(body: Any) -> ChatRequest:
         choice,
         asked.max_completion_tokens or asked.max_tokens,
         bool(asked.stream),
-        asked.stream_options is not None and asked.stream_options.include_usage,
+        bool(asked.stream_options and asked.stream_options.include_usage),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.tools import MAX_NAME_CHARS
@@ -86,33 +86,12 @@ class ItemReference(ClientModel):
     id: str
 
 
-def _kind(value: Any) -> str | None:
-    """An item's type, or a message's role: what tells apart those that are taken."""
-    if not isinstance(value, dict):
-        return None
-    kind = value.get("role" if value.get("type") == "message" else "type")
-    return kind if isinstance(kind, str) else None
+_Message = Annotated[SystemItem | UserItem | AssistantItem, Field(discriminator="role")]
 
-
-Item = Annotated[
-    Annotated[SystemItem, Tag("system")]
-    | Annotated[UserItem, Tag("user")]
-    | Annotated[AssistantItem, Tag("assistant")]
-    | Annotated[FunctionCallItem, Tag("function_call")]
-    | Annotated[FunctionOutputItem, Tag("function_call_output")],
-    Discriminator(
-        _kind,
-        custom_error_type="item",
-        custom_error_message=(
-            "It must have the type 'message' and the role 'system', 'user' or 'assistant', or the "
-            "type 'function_call' or 'function_call_output'"
-        ),
-    ),
-]
+Item = Annotated[_Message | FunctionCallItem | FunctionOutputItem, Field(discriminator="type")]
 """What `conversation.item.create` takes."""
 
 InputItem = Annotated[
-    Annotated[Item, Tag("item")] | Annotated[ItemReference, Tag("item_reference")],
-    Discriminator(lambda value: "item_reference" if _kind(value) == "item_reference" else "item"),
+    _Message | FunctionCallItem | FunctionOutputItem | ItemReference, Field(discriminator="type")
 ]
 """What `response.create` takes as a part of its input."""

@@ -1,12 +1,10 @@
-"""What clients write, as pydantic checks it, and how they are told what is wrong with it. Pure."""
+"""What clients write, as pydantic checks it. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from assistant.errors import ProtocolError
+from pydantic import BaseModel, ConfigDict
 
 MAX_DEPTH = 100
 """Levels of objects and lists: schemas of tools have a dozen, orjson writes 254."""
@@ -31,46 +29,3 @@ def is_too_deep(data: dict[str, Any] | list[Any]) -> bool:
         if not level:
             return False
     return True
-
-
-def protocol_error(
-    error: ValidationError, data: Any, *, event_id: str | None = None, prefix: str = ""
-) -> ProtocolError:
-    """The first of pydantic's complaints about `data`, in the Realtime API's words."""
-    first = error.errors(include_url=False)[0]
-    is_missing = first["type"] == "missing"
-    path = ".".join([*([prefix] if prefix else []), *_path(first["loc"], data, is_missing)])
-    match first["type"]:
-        case "missing":
-            code, text = "missing_required_parameter", f"Missing required parameter: '{path}'."
-        case "extra_forbidden":
-            code, text = "unknown_parameter", f"Unknown parameter: '{path}'."
-        case _:
-            code, text = "invalid_value", f"Invalid value for '{path}': {first['msg']}."
-    return ProtocolError(text, code=code, param=path, event_id=event_id)
-
-
-def check_length(text: str, max_chars: int, *, param: str) -> None:
-    """Raise ProtocolError where `text`, found at `param`, has more characters than that."""
-    if len(text) > max_chars:
-        raise ProtocolError(
-            f"Invalid '{param}': string too long. Expected a string with maximum length "
-            f"{max_chars}, but got a string with length {len(text)} instead.",
-            code="string_above_max_length",
-            param=param,
-        )
-
-
-def _path(location: tuple[int | str, ...], data: Any, is_missing: bool) -> list[str]:
-    """The client's own part of a location: pydantic puts the names of union members into it."""
-    path = []
-    for part in location:
-        match data:
-            case dict() if part in data:
-                data = data[part]
-            case list() if isinstance(part, int):
-                data = data[part]
-            case _:
-                continue
-        path.append(str(part))
-    return [*path, str(location[-1])] if is_missing else path

@@ -9,7 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from assistant.errors import ProtocolError
 from assistant.realtime.client_items import InputItem, Item
-from assistant.realtime.client_model import MAX_DEPTH, ClientModel, is_too_deep, protocol_error
+from assistant.realtime.client_model import MAX_DEPTH, ClientModel, is_too_deep
+from assistant.realtime.complaints import protocol_error, unsupported_value
 from assistant.realtime.tools import AskedToolChoice, FunctionTool
 
 _MetadataKey = Annotated[str, Field(max_length=64)]
@@ -86,7 +87,7 @@ class ItemTruncate(_ClientEvent):
 
 class ResponseCreate(_ClientEvent):
     type: Literal["response.create"]
-    response: ResponseParams = ResponseParams()
+    response: ResponseParams | None = None
 
 
 class ResponseCancel(_ClientEvent):
@@ -147,9 +148,7 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
         )
     if data["type"] not in CLIENT_EVENT_TYPES:
         raise ProtocolError(
-            f"Invalid value: {data['type']!r}. Supported values are: "
-            + ", ".join(map(repr, CLIENT_EVENT_TYPES))
-            + ".",
+            unsupported_value(data["type"], CLIENT_EVENT_TYPES),
             code="invalid_value",
             param="type",
             event_id=event_id,

@@ -31,7 +31,7 @@ from assistant.realtime.client_items import (
     OutputAudio,
     OutputText,
 )
-from assistant.realtime.client_model import check_length
+from assistant.realtime.complaints import check_length
 from assistant.realtime.settings import G711Format, PcmFormat
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import (
@@ -98,7 +98,7 @@ def message_from_item(
             return Message(id, "tool", (FunctionOutput(item.call_id, item.output),))
     parts: list[Part] = []
     for index, content in enumerate(item.content):
-        at = f"{param}.content.{index}"
+        at = f"{param}.content[{index}]"
         match content:
             case InputText(text=text) | OutputText(text=text):
                 check_length(text, max_chars, param=f"{at}.text")
@@ -131,7 +131,7 @@ def messages_from_input(
     known = {message.id: message for message in said}
     messages = []
     for index, item in enumerate(items):
-        param = f"response.input.{index}"
+        param = f"response.input[{index}]"
         if not isinstance(item, ItemReference):
             message = message_from_item(
                 item, new_id=new_id, format=format, max_chars=max_chars, param=param

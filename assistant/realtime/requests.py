@@ -100,7 +100,7 @@ class Requests:
                     event.item_id, event.content_index, event.audio_end_ms
                 )
             case ResponseCreate():
-                return self._create_response(event.response)
+                return self._create_response(event.response or ResponseParams())
             case ResponseCancel():
                 if event.response_id and event.response_id in self._beside:
                     return self._beside.cancel(event.response_id)

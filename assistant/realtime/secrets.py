@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from assistant.errors import TooManyRequestsError
-from assistant.realtime.client_model import protocol_error
+from assistant.realtime.client_model import ClientModel
+from assistant.realtime.complaints import protocol_error
 
 PREFIX = "ek_"
 """By which the API's clients tell these keys from others; some take no other in a browser."""
@@ -25,8 +26,14 @@ MAX_REQUEST_BYTES = 64 * 1024
 """Of a request for a key. Its settings are kept as long as the key."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Model(ClientModel):
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, data: Any) -> Any:
+        """What is null is as if it was left out."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class ExpiresAfter(_Model):
@@ -40,7 +47,7 @@ class ClientSecretRequest(_Model):
     """What a program asks for."""
 
     expires_after: ExpiresAfter = ExpiresAfter()
-    session: dict[str, Any] = {}
+    session: dict[str, Any] = Field(default={})
     """Laid over the server's settings, as in `session.update`."""
 
     @classmethod

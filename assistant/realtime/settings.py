@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from assistant.realtime.client_model import ClientModel, check_length, protocol_error
+from assistant.realtime.client_model import ClientModel
+from assistant.realtime.complaints import check_length, protocol_error
 from assistant.realtime.events import ResponseParams
 from assistant.realtime.tools import AskedToolChoice, FunctionTool
 from audio_io.endpointer import TurnDetection

@@ -52,13 +52,17 @@ class Checkpoint:
     def cache_shape(self) -> CacheShape:
         """What the model keeps of each token."""
         text = self.model.config.get_text_config()
-        return CacheShape(
-            # The last ones may look at what others keep.
-            layers=text.num_hidden_layers - getattr(text, "num_kv_shared_layers", 0),
-            heads=text.num_key_value_heads,
-            head_width=getattr(text, "head_dim", text.hidden_size // text.num_attention_heads),
-            bytes_per_number=self.model.dtype.itemsize,
+        # The last ones may look at what others keep.
+        count = text.num_hidden_layers - getattr(text, "num_kv_shared_layers", 0)
+        layers = tuple(
+            LayerShape(
+                heads=layer.num_key_value_heads,
+                width=getattr(layer, "head_dim", None)
+                or layer.hidden_size // layer.num_attention_heads,
+            )
+            for layer in (text.per_layer_config[number] for number in range(count))
         )
+        return CacheShape(layers, bytes_per_number=self.model.dtype.itemsize)
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -118,17 +122,25 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerShape:
+    """The keys of one token in a layer; its values are as many."""
+
+    heads: int
+    width: int
+    """Of a head."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheShape:
     """The keys and values of one token."""
 
-    layers: int
-    heads: int
-    head_width: int
+    layers: tuple[LayerShape, ...]
     bytes_per_number: int
 
     @property
     def bytes_per_token(self) -> int:
-        return 2 * self.layers * self.heads * self.head_width * self.bytes_per_number
+        numbers = sum(2 * layer.heads * layer.width for layer in self.layers)
+        return numbers * self.bytes_per_number
 
 
 def load(model: str, settings: TransformersSettings) -> Checkpoint:

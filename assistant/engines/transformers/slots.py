@@ -85,11 +85,10 @@ class Slots:
         self.capacity = tokens
         """Most tokens that one may hold."""
         shape = checkpoint.cache_shape
-        size = (count, shape.heads, tokens, shape.head_width)
         kind: Any = {"dtype": checkpoint.model.dtype, "device": checkpoint.device}
+        sizes = [(count, layer.heads, tokens, layer.width) for layer in shape.layers]
         self._layers = [
-            _Layer(self, torch.empty(size, **kind), torch.empty(size, **kind))
-            for _ in range(shape.layers)
+            _Layer(self, torch.empty(size, **kind), torch.empty(size, **kind)) for size in sizes
         ]
         self._cache = Cache(layers=list(self._layers))
         self.all = [Slot(self, row) for row in range(count)]

@@ -22,6 +22,8 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     Gemma3nForConditionalGeneration,
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedForConditionalGeneration,
     GlmAsrForConditionalGeneration,
     GraniteSpeechForConditionalGeneration,
     MusicFlamingoForConditionalGeneration,
@@ -42,6 +44,8 @@ from tests.tiny_architectures import (
     TEKKEN_SPECIALS,
     build_audio_flamingo,
     build_gemma3n,
+    build_gemma4,
+    build_gemma4_unified,
     build_glm_asr,
     build_granite_speech,
     build_music_flamingo,
@@ -340,6 +344,27 @@ class Gemma3nCard(_TemplateCard):
         return f"\n\n<start_of_audio>{audio_token * length}<end_of_audio>\n\n"
 
 
+class Gemma4Card(_TemplateCard):
+    model_class = Gemma4ForConditionalGeneration
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        features = self.extractor(heard, return_tensors="pt")
+        # Its processor counts what two convolutions leave of the frames.
+        in_use = features["input_features_mask"][:, ::2][:, ::2]
+        return dict(features), in_use.sum(-1).tolist()
+
+    def widened(self, audio_token: str, length: int) -> str:
+        return f"<|audio>{audio_token * length}<audio|>"
+
+
+class Gemma4UnifiedCard(Gemma4Card):
+    model_class = Gemma4UnifiedForConditionalGeneration
+
+    def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        features = self.extractor(heard, return_tensors="pt")
+        return dict(features), features["input_features_mask"].sum(-1).tolist()
+
+
 class GraniteSpeechCard(_TemplateCard):
     """Sounds are marked in the text, as its card does. Its adapter is added to the weights where
     there are some, as its authors' `generate` has it.
@@ -447,6 +472,8 @@ def _bytes(message: Message) -> list[int]:
 MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = {
     "audioflamingo3": (build_audio_flamingo, AudioFlamingoCard),
     "gemma3n": (build_gemma3n, Gemma3nCard),
+    "gemma4": (build_gemma4, Gemma4Card),
+    "gemma4_unified": (build_gemma4_unified, Gemma4UnifiedCard),
     "glmasr": (build_glm_asr, GlmAsrCard),
     "granite_speech": (build_granite_speech, GraniteSpeechCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),

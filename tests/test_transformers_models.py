@@ -5,6 +5,7 @@ The reference sees the whole conversation from scratch each time; ours keeps wha
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +238,15 @@ def test_a_checkpoint_without_its_adapter(tmp_path: Path, architecture: str, ada
     folder = build(tmp_path / "model")
     (folder / adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(EngineError, match="holds no adapter that can be read"):
+        load(str(folder), ON_CPU)
+
+
+def test_a_gemma_4_without_ears_is_refused(tmp_path: Path) -> None:
+    build, _ = MODELS["gemma4"]
+    folder = build(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"audio_config": None}))
+    with pytest.raises(EngineError, match="only E2B, E4B and 12B take audio"):
         load(str(folder), ON_CPU)
 
 

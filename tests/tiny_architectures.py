@@ -19,6 +19,12 @@ from transformers import (
     Gemma3nAudioFeatureExtractor,
     Gemma3nConfig,
     Gemma3nForConditionalGeneration,
+    Gemma4AudioFeatureExtractor,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedAudioFeatureExtractor,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     GlmAsrConfig,
     GlmAsrForConditionalGeneration,
     GlmAsrProcessor,
@@ -362,6 +368,114 @@ def build_gemma3n(folder: Path) -> Path:
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Gemma3nAudioFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+GEMMA4 = """
+{{- bos_token }}
+{%- for message in messages %}
+    {{- '<|turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}
+    {%- if message.content is string %}
+        {{- message.content | trim }}
+    {%- else %}
+        {%- for part in message.content %}
+            {{- '<|audio|>' if part.type == 'audio' else part.text | trim }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<turn|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|turn>model\n' }}
+{%- endif %}
+"""
+
+
+def build_gemma4(folder: Path) -> Path:
+    """As Gemma 3n, and those layers that see all have heads of twice the width."""
+    return _build_gemma4(
+        folder,
+        Gemma4Config,
+        Gemma4ForConditionalGeneration,
+        Gemma4AudioFeatureExtractor(),
+        text={"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 4},
+        audio_config={
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            # The first is as many as there are mel bins.
+            "subsampling_conv_channels": [128, 4],
+            "output_proj_dims": 24,
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "position_embedding_size": 16,
+        },
+    )
+
+
+def build_gemma4_unified(folder: Path) -> Path:
+    """The one that hears without an encoder; its keys are its values in layers that see all."""
+    return _build_gemma4(
+        folder,
+        Gemma4UnifiedConfig,
+        Gemma4UnifiedForConditionalGeneration,
+        Gemma4UnifiedAudioFeatureExtractor(),
+        text={"attention_k_eq_v": True, "num_global_key_value_heads": 1},
+        audio_config={},
+        vision_config={"mm_embed_dim": 16, "mm_posemb_size": 16, "output_proj_dims": 32},
+    )
+
+
+def _build_gemma4(
+    folder: Path,
+    config_class: Any,
+    model_class: Any,
+    extractor: Any,
+    text: dict[str, Any],
+    **senses: dict[str, Any],
+) -> Path:
+    control = ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|audio>", "<|audio|>", "<audio|>"]
+    tokenizer = byte_level_tokenizer(control=[*control, "<|image|>", "<|video|>"])
+    tokenizer.add_special_tokens({"bos_token": "<bos>", "pad_token": "<pad>"})
+    tokenizer.chat_template = GEMMA4
+    id_of = tokenizer.convert_tokens_to_ids
+    config = config_class(
+        text_config={
+            **TEXT,
+            "num_hidden_layers": 6,
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "head_dim": 8,
+            "global_head_dim": 16,
+            "sliding_window": 24,
+            "vocab_size": len(tokenizer),
+            "vocab_size_per_layer_input": len(tokenizer),
+            "pad_token_id": id_of("<pad>"),
+            "final_logit_softcapping": 30.0,
+            **text,
+        },
+        **senses,
+        audio_token_id=id_of("<|audio|>"),
+        boa_token_id=id_of("<|audio>"),
+        eoa_token_index=id_of("<audio|>"),
+        image_token_id=id_of("<|image|>"),
+        video_token_id=id_of("<|video|>"),
+    )
+    model = model_class(config)
+    fill(model)
+    generation = greedy_and_printable(tokenizer, len(tokenizer), ends=["<turn|>", "<eos>"])
+    # Its template trims what was said.
+    generation.suppress_tokens += tokenizer.encode(" ")
+    model.generation_config = generation
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # As it was published: one file for all that goes before the model.
+    front_end = {"feature_extractor": json.loads(extractor.to_json_string())}
+    (folder / "processor_config.json").write_text(json.dumps(front_end))
     return folder
 
 

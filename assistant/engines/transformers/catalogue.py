@@ -84,6 +84,9 @@ SERVED = (
     ),
     Served("google/gemma-3n-E2B-it", "gemma3n", 10.3, 32_768, "Gemma", "en and 34 others"),
     Served("google/gemma-3n-E4B-it", "gemma3n", 15.0, 32_768, "Gemma", "en and 34 others"),
+    Served("google/gemma-4-E2B-it", "gemma4", 10.2, 32_768, "Apache-2.0", "en and others"),
+    Served("google/gemma-4-E4B-it", "gemma4", 15.9, 32_768, "Apache-2.0", "en and others"),
+    Served("google/gemma-4-12B-it", "gemma4_unified", 24.0, 32_768, "Apache-2.0", "en and others"),
     Served(
         "ibm-granite/granite-speech-3.3-8b",
         "granite_speech",

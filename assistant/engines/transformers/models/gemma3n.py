@@ -30,7 +30,7 @@ class Gemma3n(Architecture):
     model_type = "gemma3n"
     library_class = "Gemma3nForConditionalGeneration"
     around = ("\n\n<start_of_audio>", "<end_of_audio>\n\n")
-    unused = ("vision_tower",)
+    unused: tuple[str, ...] = ("vision_tower",)
 
     def part(self, config: Any) -> Any:
         """With eyes that need no package, and are taken out once the weights are loaded."""
@@ -73,7 +73,7 @@ class Gemma3n(Architecture):
         encoded = model.base_model.embed_audio(input_ids=silence).repeat(1, ids.shape[1], 1)
         in_use = (~heard.audio_mel_mask[0]).nonzero()[:, 0]
         encoded[0, in_use] = heard.pooler_output[0, in_use]
-        return _with_layers(model, encoded, ids)[0]
+        return with_layers(model, encoded, ids)[0]
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
         listening = model.base_model.embed_audio
@@ -81,7 +81,7 @@ class Gemma3n(Architecture):
         apart = ids >= listening.vocab_offset
         heard = listening(input_ids=torch.where(apart, ids, listening.vocab_offset))
         embedded = torch.where(apart[..., None], heard, model.get_input_embeddings()(ids))
-        return _with_layers(model, embedded, ids)
+        return with_layers(model, embedded, ids)
 
     def hidden_states(
         self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
@@ -103,7 +103,7 @@ class Gemma3n(Architecture):
         return torch.tanh(logits / cap) * cap if cap else logits
 
 
-def _with_layers(model: Any, embedded: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def with_layers(model: Any, embedded: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """(1, n, width) with the embeddings of the tokens for each layer behind them."""
     layers = model.base_model.language_model.get_per_layer_inputs(ids)
     return torch.cat([embedded, layers.flatten(-2)], dim=-1)

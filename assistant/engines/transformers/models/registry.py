@@ -7,6 +7,7 @@ from typing import Any
 from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.flamingo import AudioFlamingo3, MusicFlamingo
 from assistant.engines.transformers.models.gemma3n import Gemma3n
+from assistant.engines.transformers.models.gemma4 import Gemma4, Gemma4Unified
 from assistant.engines.transformers.models.granite_speech import GraniteSpeech
 from assistant.engines.transformers.models.other import Other
 from assistant.engines.transformers.models.phi4 import Phi4Multimodal
@@ -21,6 +22,8 @@ _ENTRIES: tuple[Architecture, ...] = (
     MusicFlamingo(),
     Phi4Multimodal(),
     Gemma3n(),
+    Gemma4(),
+    Gemma4Unified(),
     GraniteSpeech(),
     Qwen3Omni(),
     Voxtral(),

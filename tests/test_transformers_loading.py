@@ -169,6 +169,16 @@ def test_a_damaged_file_is_named(folder: Path, file: str) -> None:
         load(str(folder), ON_CPU)
 
 
+@pytest.mark.parametrize(
+    "file", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"]
+)
+@pytest.mark.parametrize("content", ["[]", "null", '"qwen2_audio"'])
+def test_a_file_that_holds_no_object_is_named(folder: Path, file: str, content: str) -> None:
+    (folder / file).write_text(content)
+    with pytest.raises(EngineError, match=rf"{re.escape(file)} is damaged: it holds no object\.$"):
+        load(str(folder), ON_CPU)
+
+
 def test_weights_that_were_cut_off(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
@@ -190,9 +200,24 @@ def test_another_architecture(folder: Path) -> None:
         load(str(folder), ON_CPU)
 
 
-def test_an_architecture_that_nobody_knows(folder: Path) -> None:
-    edit(folder / "config.json", lambda config: config.update(model_type="mumble"))
-    with pytest.raises(EngineError, match=r"config\.json names no architecture that is known"):
+@pytest.mark.parametrize(
+    ("described", "complaint"),
+    [
+        ({"model_type": "mumble"}, "model type `mumble` .* architecture"),
+        ({"model_type": None}, "model type `None` .* architecture"),
+        ({"model_type": ["qwen2_audio"]}, "list"),
+        (
+            {"text_config": {"model_type": "mumble"}},
+            "Unrecognized model type for subconfig: mumble",
+        ),
+    ],
+)
+def test_an_architecture_that_nobody_knows(
+    folder: Path, described: dict[str, object], complaint: str
+) -> None:
+    edit(folder / "config.json", lambda config: config.update(described))
+    known = rf"config\.json names no architecture that is known: .*{complaint}[^.]*\. Served are"
+    with pytest.raises(EngineError, match=known):
         load(str(folder), ON_CPU)
 
 

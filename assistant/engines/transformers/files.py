@@ -30,6 +30,8 @@ _NEEDED = [{CONFIG}, {"preprocessor_config.json", "processor_config.json"}]
 # Mistral's, which is all in one, takes the place of these.
 _TEKKEN = "tekken.json"
 _TOKENIZER = [{"tokenizer_config.json"}, {"tokenizer.json", "vocab.json"}]
+# The library takes it for granted that these hold objects.
+_OBJECTS = (CONFIG, GENERATION, "tokenizer_config.json", "tokenizer.json")
 # No `*.bin`, which may hold code, and no code.
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 # The same weights once more, as their authors' own code takes them; what serves pictures alone.
@@ -56,6 +58,13 @@ def find_checkpoint(model: str, *, ends_known: bool = False) -> Path:
 
 
 def _find(model: str, patterns: list[str], needed: list[set[str]], *, whole: bool) -> Path:
+    folder = _folder(model, patterns, needed, whole=whole)
+    for name in _OBJECTS:
+        _check_object(folder / name)
+    return folder
+
+
+def _folder(model: str, patterns: list[str], needed: list[set[str]], *, whole: bool) -> Path:
     if folder := local_folder(model):
         if lack := _lack(folder, needed, whole=whole):
             raise EngineError(
@@ -88,6 +97,18 @@ def _lack(folder: Path, needed: list[set[str]], *, whole: bool) -> str:
         if not any((folder / name).exists() for name in names)
     ]
     return ", ".join(missing + sorted(_missing_weights(folder) if whole else ()))
+
+
+def _check_object(file: Path) -> None:
+    """Raises EngineError where there is such a file, and it isn't an object in JSON."""
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, OSError) as error:
+        raise EngineError(f"{file} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise EngineError(f"{file} is damaged: it holds no object.")
 
 
 def _missing_weights(folder: Path) -> set[str]:

@@ -216,11 +216,13 @@ def _device(settings: TransformersSettings) -> torch.device:
 def _config(model: str, folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except ValueError as error:
+    # The latter for a name that is none.
+    except (ValueError, TypeError) as error:
         described = json.loads((folder / CONFIG).read_text())
-        why = reason_against(str(described.get("model_type"))) or str(error)
+        # After its first sentence, the library names hundreds, or what to install.
+        why = reason_against(str(described.get("model_type"))) or str(error).partition(". ")[0]
         raise EngineError(
-            f"{folder / CONFIG} names no architecture that is known: {why} {_served()}"
+            f"{folder / CONFIG} names no architecture that is known: {why.rstrip('.')}. {_served()}"
         ) from error
     return config
 

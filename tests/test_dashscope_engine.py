@@ -233,18 +233,40 @@ def refusal(code: str, message: str) -> dict[str, str]:
     return {"code": code, "message": message, "request_id": "request-2"}
 
 
-async def test_a_refusal_is_told_with_its_code_and_request(server: DashScopeServer) -> None:
-    server.will(status=400, error=refusal("InvalidParameter", "no such thing"))
+OPENAI_SHAPE = {"error": {"message": "no such key", "type": "invalid", "code": "invalid_api_key"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "complaint"),
+    [
+        (
+            400,
+            refusal("Invalid", "no such thing"),
+            "400, Invalid: no such thing (request request-2)",
+        ),
+        (401, OPENAI_SHAPE, "401, invalid_api_key: no such key"),
+        (401, {**OPENAI_SHAPE, "request_id": "r"}, "401, invalid_api_key: no such key (request r)"),
+        (403, {"error": {"message": "no", "type": "denied", "code": None}}, "403, denied: no"),
+        (404, {"error": "no such model"}, "404: no such model"),
+        (404, {"detail": "no"}, "404: it doesn't say why"),
+        (422, ["all", "wrong"], "422: ['all', 'wrong']"),
+    ],
+)
+async def test_a_refusal_is_told_in_whichever_shape_it_comes(
+    server: DashScopeServer, status: int, error: Any, complaint: str
+) -> None:
+    server.will(status=status, error=error)
     async with session_with(server) as session:
-        with pytest.raises(
-            EngineError, match=r"400, InvalidParameter: no such thing \(request request-2\)"
-        ):
+        with pytest.raises(EngineError) as caught:
             await events_of(ask(session))
+    assert str(caught.value) == f"{server.address} refuses with status {complaint}"
     assert len(server.requests) == 1
 
 
-async def test_a_prompt_that_is_too_long(server: DashScopeServer) -> None:
-    error = refusal("InvalidParameter", "Range of input length should be [1, 6144]")
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_prompt_that_is_too_long(server: DashScopeServer, nested: bool) -> None:
+    told = refusal("InvalidParameter", "Range of input length should be [1, 6144]")
+    error = {"error": told} if nested else told
     server.will(status=400, error=error)
     async with session_with(server) as session:
         with pytest.raises(PromptTooLongError) as caught:

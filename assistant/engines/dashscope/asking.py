@@ -88,10 +88,10 @@ class GenerationAsker:
         status, said = int(response.status_code), str(response.message)
         if status == 400 and _TOO_LONG in said.lower():
             return too_long(said, 0, estimated(prompt), self._limits.max_input_tokens)
-        reason = (
-            f"{server} refuses with status {status}, {response.code}: {brief(said)} "
-            f"(request {response.request_id})"
-        )
+        code = f", {response.code}" if response.code else ""
+        request = f" (request {response.request_id})" if response.request_id else ""
+        why = brief(said) or "it doesn't say why"
+        reason = f"{server} refuses with status {status}{code}: {why}{request}"
         again = status == 429 or status >= 500
         return ServerFailure(reason, Remedy.LATER if again else Remedy.NONE)
 

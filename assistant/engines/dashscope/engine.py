@@ -8,6 +8,7 @@ import aiohttp
 
 from assistant.engines.dashscope.asking import GenerationAsker
 from assistant.engines.dashscope.models import DEFAULT_MODEL, limits_of
+from assistant.engines.dashscope.refusals import RefusalResponse
 from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.dashscope.wire import MAX_AUDIO_S
 from assistant.engines.engine import EngineInfo
@@ -47,7 +48,7 @@ class DashScopeEngine:
                 "DashScope needs an API key: give it as the environment variable "
                 f"{self._settings.api_key_env}."
             )
-        client = aiohttp.ClientSession()
+        client = aiohttp.ClientSession(response_class=RefusalResponse)
         self._servers = [Server(host_of(self._settings.base_url), client)]
 
     async def open_session(self) -> RemoteSession[aiohttp.ClientSession]:

@@ -14,13 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import orjson
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from assistant.chat import dashscope
 from assistant.config import KEY_PATTERN, LOOPBACK, ServerConfig
 from assistant.errors import ConfigError
 from assistant.realtime.secrets import ClientSecret, ClientSecrets
@@ -28,7 +30,10 @@ from assistant.realtime.secrets import ClientSecret, ClientSecrets
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 # What the page needs to ask for the key, and what supervisors ask.
 OPEN_PATHS = ("/", "/health")
-OPEN_PREFIXES = ("/web/",)
+# The latter are as good as a key: only who has one is told them.
+OPEN_PREFIXES = ("/web/", "/api/v1/uploads/")
+# Whose clients read errors in DashScope's form.
+DASHSCOPE_PREFIX = "/api/"
 # What a client secret opens: conversations, and those that it knows the id of.
 CONVERSATION_PATHS = ("/v1/realtime", "/v1/realtime/calls", "/webrtc/offer")
 CONVERSATION_PREFIXES = ("/v1/realtime/calls/",)
@@ -185,6 +190,14 @@ def error_response(
     return Response(orjson.dumps({"error": error}), status, headers, "application/json")
 
 
+def _turned_away(refusal: Refusal, path: str) -> Response:
+    if path.startswith(DASHSCOPE_PREFIX):
+        code = "InvalidApiKey" if refusal.status == 401 else "AccessDenied"
+        body = dashscope.refusal(code, refusal.message, str(uuid4()))
+        return JSONResponse(body, refusal.status)
+    return error_response(refusal.status, refusal.code, refusal.message)
+
+
 class AccessMiddleware:
     """Turns away what the door refuses; websockets before they are upgraded."""
 
@@ -199,7 +212,7 @@ class AccessMiddleware:
         checked = self._door.check(scope, time.time())
         if isinstance(checked, Refusal):
             # On a websocket, Starlette sends the response in place of the upgrade.
-            response = error_response(checked.status, checked.code, checked.message)
+            response = _turned_away(checked, scope["path"])
             await response(scope, receive, send)
             return
         # Where `session_wishes` looks.

@@ -13,6 +13,8 @@ from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
 
 # Browsers' offers, with every codec and candidate, stay under 64 kB.
 MAX_OFFER_BYTES = 256 * 1024
+# What a form has beside its file.
+MAX_FIELDS_BYTES = 64 * 1024
 
 
 class BadRequestError(Exception):
@@ -43,6 +45,22 @@ async def read_offer(request: Request) -> tuple[str, dict[str, Any]]:
         f"The content type is {content_type!r}; send the offer as application/sdp, or as "
         "multipart/form-data with the parts 'sdp' and 'session'."
     )
+
+
+async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
+    """The key and the content of a file of at most `max_bytes`, in the form that OSS takes.
+
+    Raises BadRequestError.
+    """
+    _check_length(request, max_bytes + MAX_FIELDS_BYTES)
+    try:
+        async with request.form(max_files=1, max_fields=32) as form:
+            key, file = form.get("key"), form.get("file")
+            if not isinstance(key, str) or not isinstance(file, UploadFile):
+                raise BadRequestError("The form has no 'key' with a 'file'.")
+            return key, await file.read()
+    except MultiPartException as error:
+        raise BadRequestError(f"The form can't be read: {error.message}") from error
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:

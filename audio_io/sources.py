@@ -99,6 +99,11 @@ def read_base64(text: str, limits: SourceLimits) -> Recording:
         data = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise AudioFormatError(f"The audio is not base64: {error}.") from error
+    return read_content(data, limits)
+
+
+def read_content(data: bytes, limits: SourceLimits) -> Recording:
+    """The sound of a file that is given as it is. Raises AudioFormatError."""
     return _recording("The audio", data, limits)
 
 

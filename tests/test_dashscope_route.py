@@ -14,6 +14,7 @@ import pytest
 
 from assistant.chat.dashscope import PATH, Generation
 from assistant.chat.requests import ChatRequest, Said, Sound
+from assistant.chat.uploads import Uploads
 from assistant.config import Config
 from assistant.conversation import AudioPart, TextPart
 from assistant.errors import EngineError, ProtocolError
@@ -43,7 +44,7 @@ def audio(wav: bytes) -> dict[str, str]:
 
 def asked(*messages: Any, **parameters: Any) -> ChatRequest:
     body = {"model": "any", "input": {"messages": [*messages]}, "parameters": parameters}
-    return Generation("id", streamed=False).parse(body)
+    return Generation("id", streamed=False, file=Uploads(0).find).parse(body)
 
 
 def test_requests() -> None:
@@ -78,6 +79,7 @@ def test_requests() -> None:
         ([{"role": "poet", "content": "Hi"}], {}),
         ([user({"image": "https://example.org/a.png"})], {}),
         ([user({"audio": "a", "text": "b"})], {}),
+        ([user({"audio": "oss://folder/never-sent.wav"})], {}),
         ([{"role": "assistant", "content": [{"audio": "a"}]}], {}),
         ([user(QUESTION)], {"n": 2}),
         ([user(QUESTION)], {"tools": [{}]}),

@@ -23,7 +23,7 @@ from assistant.engines.engine import Engine, ReplyEvent, ReplyOptions, Text, Too
 from assistant.errors import ProtocolError
 from audio_io.parts import in_parts
 from audio_io.pcm import SAMPLE_RATE_HZ
-from audio_io.sources import SourceLimits, read_base64, read_url
+from audio_io.sources import SourceLimits, read_base64, read_content, read_url
 
 
 class Answerer:
@@ -107,9 +107,14 @@ class Answerer:
         return messages
 
     def _hear(self, sound: Sound, limits: SourceLimits) -> list[AudioPart]:
-        read = read_url if sound.is_url else read_base64
-        samples = read(sound.data, limits).samples
-        pieces = in_parts(samples, self._engine.info.max_audio_s)
+        match sound.data:
+            case bytes() as content:
+                recording = read_content(content, limits)
+            case url if sound.is_url:
+                recording = read_url(url, limits)
+            case encoded:
+                recording = read_base64(encoded, limits)
+        pieces = in_parts(recording.samples, self._engine.info.max_audio_s)
         return [AudioPart.of(piece) for _, piece in pieces]
 
 

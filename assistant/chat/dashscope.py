@@ -5,6 +5,7 @@ https://www.alibabacloud.com/help/en/model-studio/qwen-audio shows requests and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
@@ -57,6 +58,8 @@ class Generation:
     request_id: str
     streamed: bool
     """The client asks for that by a header."""
+    file: Callable[[str], bytes]
+    """The content of what was sent ahead, by its oss:// URL. Raises ProtocolError."""
     _incremental: bool = False
     """Each event of the stream has what is new; else, all that there is by then."""
     _input: TokenCount = field(default_factory=TokenCount)
@@ -72,7 +75,7 @@ class Generation:
             raise protocol_error(error, body) from error
         self._incremental = bool(asked.parameters.incremental_output)
         return ChatRequest(
-            tuple(map(_said, asked.input.messages)),
+            tuple(map(self._said, asked.input.messages)),
             tools=(),
             tool_choice="auto",
             max_output_tokens=asked.parameters.max_tokens,
@@ -110,11 +113,8 @@ class Generation:
         return self._response("".join(self._texts))
 
     def failed(self, failure: Failure) -> Json:
-        return {
-            "code": "InvalidParameter" if failure.status < 500 else "InternalError",
-            "message": failure.message,
-            "request_id": self.request_id,
-        }
+        code = "InvalidParameter" if failure.status < 500 else "InternalError"
+        return refusal(code, failure.message, self.request_id)
 
     def broken_off(self, failure: Failure) -> bytes:
         return self._framed("error", failure.status, self.failed(failure))
@@ -146,21 +146,26 @@ class Generation:
             "request_id": self.request_id,
         }
 
+    def _said(self, message: _Message) -> Said:
+        if isinstance(message.content, str):
+            return Said(message.role, (message.content,))
+        return Said(message.role, tuple(self._item(part, message.role) for part in message.content))
 
-def _said(message: _Message) -> Said:
-    if isinstance(message.content, str):
-        return Said(message.role, (message.content,))
-    return Said(message.role, tuple(_item(part, message.role) for part in message.content))
+    def _item(self, part: _Part, role: str) -> Item:
+        match part:
+            case _Part(text=str() as text, audio=None):
+                return text
+            case _Part(text=None, audio=str() as url) if role == "user":
+                if url.startswith("oss://"):
+                    return Sound.of(self.file(url))
+                return Sound.of(url, is_url=True)
+            case _:
+                raise ProtocolError(
+                    "Each part of a message's content has a text or, of the user's, an audio.",
+                    param="input.messages",
+                )
 
 
-def _item(part: _Part, role: str) -> Item:
-    match part:
-        case _Part(text=str() as text, audio=None):
-            return text
-        case _Part(text=None, audio=str() as url) if role == "user":
-            return Sound.of(url, is_url=True)
-        case _:
-            raise ProtocolError(
-                "Each part of a message's content has a text or, of the user's, an audio.",
-                param="input.messages",
-            )
+def refusal(code: str, message: str, request_id: str) -> Json:
+    """What is said in place of an answer."""
+    return {"code": code, "message": message, "request_id": request_id}

@@ -25,14 +25,14 @@ class Sound:
     """Audio as the client sent it. Equal when the digests are equal."""
 
     digest: str
-    data: str = field(compare=False, repr=False)
-    """A file in base64, or its URL (http, https or data)."""
+    data: str | bytes = field(compare=False, repr=False)
+    """A file: its content, that in base64, or its URL (http, https or data)."""
     is_url: bool = field(compare=False)
 
     @classmethod
-    def of(cls, data: str, *, is_url: bool) -> Sound:
-        digest = hashlib.blake2b(data.encode(errors="replace"), digest_size=16).hexdigest()
-        return cls(digest, data, is_url)
+    def of(cls, data: str | bytes, *, is_url: bool = False) -> Sound:
+        encoded = data.encode(errors="replace") if isinstance(data, str) else data
+        return cls(hashlib.blake2b(encoded, digest_size=16).hexdigest(), data, is_url)
 
 
 Item = str | Sound | FunctionCall | FunctionOutput

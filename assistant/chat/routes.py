@@ -17,6 +17,7 @@ from assistant.chat.answering import Answerer
 from assistant.chat.completion import Completion
 from assistant.chat.exchange import Exchange
 from assistant.chat.replies import TOO_LARGE, ReplyResponse, failure_of
+from assistant.chat.uploads import mount_uploads
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import ProtocolError
@@ -26,6 +27,7 @@ from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
 def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
     """Add the routes to `app`; `engine` must have started before the first request."""
     answerer = Answerer(config, engine)
+    uploads = mount_uploads(app, config)
     begun_s = int(time.time())
 
     async def answered(request: Request, exchange: Exchange) -> Response:
@@ -67,7 +69,8 @@ def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
     @app.post(dashscope.PATH)
     async def generation(request: Request) -> Response:
         streamed = request.headers.get("x-dashscope-sse") == "enable"
-        return await answered(request, dashscope.Generation(str(uuid4()), streamed))
+        exchange = dashscope.Generation(str(uuid4()), streamed, uploads.find)
+        return await answered(request, exchange)
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:

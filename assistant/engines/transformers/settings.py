@@ -23,6 +23,8 @@ class TransformersSettings(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA in bf16 where there is a GPU, else the CPU in float32."""
+    weights: Literal["full", "int8", "int4", "fp8"] = "full"
+    """Smaller ones, of the language model, need the extra `quantised`; answers change a little."""
     worker: Literal["process", "thread"] = "process"
     """In a process of its own, a crash of the model takes no conversation with it."""
     decode_ahead_tokens: Annotated[int, Field(ge=1)] = 32

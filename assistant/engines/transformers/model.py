@@ -19,6 +19,7 @@ from assistant.engines.transformers.catalogue import reason_against
 from assistant.engines.transformers.files import CONFIG, GENERATION, find_checkpoint, find_config
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.registry import ARCHITECTURES, architecture_of
+from assistant.engines.transformers.quantised import check_available, quantise, saved_bytes
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
@@ -145,13 +146,19 @@ class CacheShape:
 
 def load(model: str, settings: TransformersSettings) -> Checkpoint:
     """Load `model` (hub id or folder). Raises EngineError that says what to do."""
-    device = _device(settings)
+    device, kind = _device(settings), settings.weights
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if kind != "full":
+        check_available(kind, device)
     try:
         config = _config(model, find_config(model))
         architecture = _architecture(model, config)
         config = architecture.part(config)
-        needed = _weights_bytes(architecture, config, dtype)
+        with torch.device("meta"):
+            unfilled = architecture.model_class(config)
+        needed = sum(weight.numel() for weight in unfilled.parameters()) * dtype.itemsize
+        if kind != "full":
+            needed -= saved_bytes(architecture, unfilled, dtype, kind)
         _check_memory(model, needed, free_bytes(device), device)
         folder = find_checkpoint(model, ends_known=bool(architecture.ends))
         tokenizer, extractor = architecture.front_end(folder)
@@ -179,8 +186,12 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         for part in architecture.unused:
             owner, _, name = part.rpartition(".")
             delattr(loaded.base_model.get_submodule(owner), name)
-        loaded = loaded.to(device).eval()
+        # Whole, they might not fit where they are to go.
+        loaded = loaded.to(device if kind == "full" else "cpu").eval()
         architecture.finish(loaded, extractor, folder)
+        if kind != "full":
+            quantise(architecture, loaded, kind, device)
+            loaded = loaded.to(device)
     except EngineError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -248,17 +259,12 @@ def _generation_config(folder: Path) -> GenerationConfig:
     return GenerationConfig()  # type: ignore[no-untyped-call]
 
 
-def _weights_bytes(architecture: Architecture, config: Any, dtype: torch.dtype) -> int:
-    with torch.device("meta"):
-        model: torch.nn.Module = architecture.model_class(config)
-    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-
-
 def _check_memory(model: str, needed: int, free: int, device: torch.device) -> None:
     if needed > free:
         raise EngineError(
             f"The weights of {model} take {_size(needed)} of memory, and {device} has "
-            f"{_size(free)} free. End what else uses it, or take a larger machine."
+            f"{_size(free)} free. End what else uses it, or take a larger machine, or "
+            "weights of fewer bits (model.transformers.weights)."
         )
 
 

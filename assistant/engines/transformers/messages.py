@@ -13,6 +13,7 @@ import numpy as np
 
 from assistant.conversation import AudioPart, Prompt
 from assistant.engines.engine import EngineInfo, ReplyEvent, ReplyOptions, TokenCount
+from assistant.engines.transformers.call_formats import CallFormat
 from assistant.engines.transformers.settings import TransformersSettings
 from audio_io.pcm import Int16Array
 
@@ -93,6 +94,8 @@ class Loaded:
     """The model is loaded and warm."""
 
     info: EngineInfo
+    calls: CallFormat | None = None
+    """How it writes calls of functions; None: it knows of none."""
 
 
 @dataclass(frozen=True, slots=True)

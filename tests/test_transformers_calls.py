@@ -166,7 +166,7 @@ def written(renderer: PromptRenderer, declared: Prompt) -> str:
 def test_functions_go_through_the_template(taught: PromptRenderer) -> None:
     declared = prompt(user("?"), assistant("Let me see."), call(), output("sunny"))
     offered = replace(declared, tools=(GET_WEATHER,))
-    assert taught.takes_tools
+    assert taught.calls
     told = {
         "name": "get_weather",
         "description": "What the sky does",
@@ -208,7 +208,7 @@ def test_control_tokens_in_functions_stay_text(taught: PromptRenderer) -> None:
 
 def test_a_template_without_functions_takes_them_as_text(checkpoint: Checkpoint) -> None:
     renderer = PromptRenderer(checkpoint)
-    assert not renderer.takes_tools
+    assert renderer.calls is None
     declared = prompt(user("?"), assistant("So: "), call(), output("sunny"))
     text = written(renderer, replace(declared, tools=(GET_WEATHER,)))
     assert "What the sky does" not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -18,6 +18,7 @@ from transformers import (
 
 from assistant.engines.engine import Text
 from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.opening import Opening
 from assistant.engines.transformers.settings import TransformersSettings
 
 # What `generate` takes where a checkpoint says nothing.
@@ -38,6 +39,8 @@ class Choices:
     """0: always the likeliest token."""
     random: torch.Generator | None
     """What is drawn with; None: as the device draws."""
+    opening: Opening = field(default_factory=Opening)
+    """What the reply has to begin with."""
 
 
 class Sampler:
@@ -98,6 +101,8 @@ class Sampler:
                 said = replies[row].said
                 assert said is not None
                 said[tokens[row]] = True
+        for reply, token in zip(replies, tokens, strict=True):
+            reply.opening.take(token)
         return tokens
 
     def _scored(self, replies: Sequence[Choices], logits: torch.Tensor) -> torch.Tensor:
@@ -107,8 +112,16 @@ class Sampler:
             penalised = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
             said = torch.stack([reply.said for reply in replies if reply.said is not None])
             scores = torch.where(said, penalised, scores)
-        # Added, not filled in, so that what is no number stays none.
-        return scores if self._bias is None else scores + self._bias
+        if self._bias is not None:
+            # Added, not filled in, so that what is no number stays none.
+            scores = scores + self._bias
+        for row, reply in enumerate(replies):
+            if ways := reply.opening.ways:
+                # What is never chosen else may have to be here.
+                scores = scores.clone()
+                scores[row] = -torch.inf
+                scores[row, ways] = logits[row, ways]
+        return scores
 
     def _drawn(self, replies: Sequence[Choices], scores: torch.Tensor) -> list[int]:
         """At random, as the scores say: (replies, vocabulary)."""

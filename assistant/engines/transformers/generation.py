@@ -26,6 +26,7 @@ from assistant.engines.transformers.memory import Conversation, Memory, make_mem
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.models.architecture import end_ids
+from assistant.engines.transformers.opening import Opening
 from assistant.engines.transformers.prefill import Events, Prefill
 from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
@@ -58,10 +59,14 @@ class Generator:
             context_tokens=self.memory.tokens_per_slot,
             device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
             max_audio_s=MAX_AUDIO_S,
-            tools=self.renderer.takes_tools,
+            tools=self.renderer.calls is not None,
             transcribes=self.checkpoint.architecture.transcription("") is not None,
             modes=self.checkpoint.modes,
         )
+
+    def textless_ids(self, prompt: Prompt) -> frozenset[int]:
+        """The tokens that are kept out of a reply to it: all control tokens but those of calls."""
+        return self.special_ids - self.renderer.call_ids if prompt.tools else self.special_ids
 
     def start(self, request: Generate, conversation: Conversation) -> Generation:
         """A reply to `request`, whose prompt's audio `conversation` holds."""
@@ -100,7 +105,7 @@ class Generation:
         self._generator = generator
         self._request = request
         self._conversation = conversation
-        self._text = TextStream(generator.tokenizer, generator.special_ids)
+        self._text = TextStream(generator.tokenizer, generator.textless_ids(request.prompt))
         self._prompt = generator.renderer.render(
             request.prompt, conversation.samples, request.options.transcribe
         )
@@ -190,6 +195,7 @@ class Generation:
             return Finished(reason, usage, clock.timings())
 
         choices = generator.sampler.for_a_reply(prompt.ids, self._request.options.temperature)
+        choices.opening = Opening(generator.renderer.openings(self._request.prompt))
         (token,) = generator.sampler.choose([choices], generator.checkpoint.logits(hidden))
         while self._tokens < room:
             if token == NO_TOKEN:

@@ -19,6 +19,7 @@ import numpy as np
 from assistant.conversation import (
     AudioPart,
     FunctionCall,
+    FunctionOutput,
     Message,
     Part,
     Prompt,
@@ -26,9 +27,10 @@ from assistant.conversation import (
     written_in,
 )
 from assistant.engines.engine import TokenCount
-from assistant.engines.transformers.calls import are_taught
+from assistant.engines.transformers.call_formats import demanded_in, taught
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.models.architecture import Chat
+from assistant.engines.transformers.opening import Openings
 from assistant.engines.transformers.slots import Units
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
@@ -107,11 +109,16 @@ class PromptRenderer:
         self._tokenizer = checkpoint.tokenizer
         self._audio_id = checkpoint.audio_token_id
         self._audio_token: str = self._tokenizer.convert_ids_to_tokens(self._audio_id)
-        self.takes_tools = are_taught(self._tokenizer.chat_template or "")
-        """Whether the model can be told of functions, and its calls of them be read."""
+        template = self._tokenizer.chat_template or ""
+        self.calls = taught(template)
+        """How the model writes calls of functions; None: it can't be told of any."""
+        self._template_writes_calls = "tool_calls" in template
         # What was said before comes again with every turn.
         self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
+        marks = self.calls.control if self.calls else ()
+        self.call_ids = frozenset(control[mark] for mark in marks if mark in control)
+        """The control tokens of calls."""
         # Wherever one begins, also inside another; what is a single character can't be cut.
         self._control = re.compile(
             f"(?=(?:{'|'.join(map(re.escape, control))}))(.)", flags=re.DOTALL
@@ -157,6 +164,13 @@ class PromptRenderer:
         hearing_matters = self._checkpoint.architecture.hearing_matters
         return RenderedPrompt(tuple(ids), tuple(spans), hearing_matters)
 
+    def openings(self, prompt: Prompt) -> Openings:
+        """What a reply to it has to begin with, where that has to be a call."""
+        if (form := self.calls) is None:
+            return ()
+        texts = (form.opening(self._cut(name)) for name in demanded_in(prompt))
+        return tuple(tuple(self._encode(text, [])) for text in texts)
+
     def _transcription(self, language: str) -> str:
         request = self._checkpoint.architecture.transcription(self._cut(language))
         if request is None:
@@ -182,7 +196,7 @@ class PromptRenderer:
         return chat
 
     def _chat_message(self, message: Message, known: list[tuple[int, ...]]) -> dict[str, Any]:
-        if message.role == "user" or (message.role == "tool" and not self.takes_tools):
+        if message.role == "user" or (message.role == "tool" and not self.calls):
             # A template that knows of no functions may refuse to know of their outputs.
             content = [self._content(part) for part in message.parts]
             return {"role": "user", "content": content}
@@ -193,24 +207,32 @@ class PromptRenderer:
             if ids:
                 pieces.append(f"{_IDS}{len(known)}{_IDS}")
                 known.append(ids)
-            elif isinstance(part, FunctionCall) and self.takes_tools:
-                calls.append(self._function_call(part))
+            elif isinstance(part, FunctionCall) and self.calls:
+                if self._template_writes_calls:
+                    calls.append(self._function_call(part))
+                else:
+                    pieces.append(self.calls.call(self._cut(part.name), self._cut(part.arguments)))
             else:
                 pieces += map(self._cut, written_in(part))
-        written = {"role": message.role, "content": "".join(pieces)}
-        return {**written, "tool_calls": calls} if calls else written
+        written: dict[str, Any] = {"role": message.role, "content": "".join(pieces)}
+        if calls:
+            written["tool_calls"] = calls
+        match message.parts:
+            case (FunctionOutput(call_id),):
+                written["tool_call_id"] = self._cut(call_id)
+        return written
 
-    def _function_call(self, call: FunctionCall) -> dict[str, Any]:
+    def _function_call(self, call: FunctionCall) -> Any:
         try:
             arguments = json.loads(call.arguments)
         except json.JSONDecodeError:
             arguments = call.arguments
         function = {"name": call.name, "arguments": arguments}
-        return {"type": "function", "function": self._cut_throughout(function)}
+        return self._cut_throughout({"type": "function", "id": call.call_id, "function": function})
 
     def _tools(self, prompt: Prompt) -> list[dict[str, Any]]:
         """The functions, as chat templates take them; none where none may be called."""
-        if prompt.tool_choice == "none" or not self.takes_tools:
+        if prompt.tool_choice == "none" or not self.calls:
             return []
         return [
             {

@@ -55,7 +55,8 @@ def work(sock: socket.socket) -> None:
             channel.send(Refused(str(error)))
             channel.flush()
             return
-        channel.send(Loaded(generator.info(model_name(load.model))))
+        info = generator.info(model_name(load.model))
+        channel.send(Loaded(info, generator.renderer.calls))
         Worker(channel, generator).serve()
 
 

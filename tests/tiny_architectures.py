@@ -74,8 +74,16 @@ TEKKEN_CONTROL = {
     2: "</s>",
     3: "[INST]",
     4: "[/INST]",
+    5: "[AVAILABLE_TOOLS]",
+    6: "[/AVAILABLE_TOOLS]",
+    7: "[TOOL_RESULTS]",
+    8: "[/TOOL_RESULTS]",
+    9: "[TOOL_CALLS]",
+    19: "[TOOL_CONTENT]",
     24: "[AUDIO]",
     25: "[BEGIN_AUDIO]",
+    32: "[ARGS]",
+    33: "[CALL_ID]",
     34: "[TRANSCRIBE]",
 }
 

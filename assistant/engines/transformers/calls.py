@@ -1,33 +1,25 @@
 """Calls of functions, read out of what a model writes. Pure.
 
-    Let me see.
-    <tool_call>
-    {"name": "get_weather", "arguments": {"city": "Rome"}}
-    </tool_call>
-
-So Qwen's models were taught to write them, and many others after them.
+Let me see.
+<tool_call>
+{"name": "get_weather", "arguments": {"city": "Rome"}}
+</tool_call>
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from assistant.engines.engine import Finished, ReplyEvent, Text, ToolCall
-
-BEGIN, END = "<tool_call>", "</tool_call>"
-
-
-def are_taught(template: str) -> bool:
-    """Whether a chat template has functions, and calls of them in this form."""
-    return "tools" in template and BEGIN in template
+from assistant.engines.transformers.call_formats import CallFormat, read_block
 
 
 class CallReader:
     """Finds the calls among a reply's texts. What may yet become one is held back until it is
     known; what looked like one and is none stays text."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, form: CallFormat, new_id: Callable[[], str]) -> None:
+        self._form = form
         self._new_id = new_id
         self._held: list[Text] = []
 
@@ -36,41 +28,43 @@ class CallReader:
         match event:
             case Text():
                 self._held.append(event)
-                return self._decided()
+                return [*self._decided()]
             case Finished():
-                rest, self._held = self._held, []
-                return [*rest, event]
+                return [*self._decided(event), event]
             case _:
                 return [event]
 
-    def _decided(self) -> list[ReplyEvent]:
+    def _decided(self, finished: Finished | None = None) -> Iterator[ReplyEvent]:
+        """What is known of what is held; with `finished`, that is all of it."""
+        begin = self._form.begin
+        while (at := self._written.find(begin)) >= 0:
+            # The space before it is the template's, not the reply's.
+            said = len(self._written[:at].rstrip())
+            yield from self._said(said)
+            space = at - said
+            block = read_block(self._form, self._written[space:], over=finished is not None)
+            if block is None:
+                return
+            done = -space
+            for call in block.calls:
+                pieces = self._taken(call.end - done)
+                done = call.end
+                ids = tuple(id_ for piece in pieces for id_ in piece.ids)
+                yield ToolCall(self._new_id(), call.name, call.arguments, ids)
+            looked_like_one = self._said(block.end - done)
+            # What was cut off might have become one, and is nothing now.
+            if block.closed or (finished and finished.reason == "stop"):
+                yield from looked_like_one
         written = self._written
-        begin = written.find(BEGIN)
-        if begin < 0:
-            return [*self._taken(_certain_length(written))]
-        # The space before it is the template's, not the reply's.
-        before = self._taken(len(written[:begin].rstrip()))
-        end = self._written.find(END)
-        if end < 0:
-            return [*before]
-        pieces = self._taken(end + len(END))
-        call = self._call(pieces)
-        return [*before, *([call] if call else pieces), *self._decided()]
+        yield from self._said(len(written) if finished else _certain_length(written, begin))
+
+    def _said(self, length: int) -> list[Text]:
+        """The first `length` characters of what is held, as text."""
+        return [piece for piece in self._taken(length) if piece.text not in self._form.control]
 
     @property
     def _written(self) -> str:
         return "".join(text.text for text in self._held)
-
-    def _call(self, pieces: list[Text]) -> ToolCall | None:
-        written = "".join(piece.text for piece in pieces).strip()
-        try:
-            match json.loads(written.removeprefix(BEGIN).removesuffix(END)):
-                case {"name": str(name), "arguments": dict(arguments)}:
-                    ids = tuple(id_ for piece in pieces for id_ in piece.ids)
-                    return ToolCall(self._new_id(), name, json.dumps(arguments), ids)
-        except json.JSONDecodeError:
-            pass
-        return None
 
     def _taken(self, length: int) -> list[Text]:
         """The first `length` characters of what is held.
@@ -88,10 +82,10 @@ class CallReader:
         return taken
 
 
-def _certain_length(written: str) -> int:
-    """How much of it can't be the space before a call, nor the beginning of one."""
-    for length in range(min(len(BEGIN) - 1, len(written)), 0, -1):
-        if BEGIN.startswith(written[-length:]):
+def _certain_length(written: str, begin: str) -> int:
+    """How much of it can't be the space before `begin`, nor the beginning of that."""
+    for length in range(min(len(begin) - 1, len(written)), 0, -1):
+        if begin.startswith(written[-length:]):
             written = written[:-length]
             break
     return len(written.rstrip())

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Self, assert_never
 
-from assistant.engines.engine import EngineInfo, ReplyEvent, TokenCount
+from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.engines.transformers.channel import packed, receive
 from assistant.engines.transformers.host import Host, in_process, in_thread
 from assistant.engines.transformers.messages import (
@@ -84,10 +84,12 @@ class WorkerConnection:
         host: Host,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        info: EngineInfo,
+        loaded: Loaded,
         on_lost: Callable[[str], None],
     ) -> None:
-        self.info = info
+        self.info = loaded.info
+        self.calls = loaded.calls
+        """How the model writes calls of functions; None: it knows of none."""
         self.lost: str | None = None
         """Why the worker is no more, once it is."""
         self._host = host
@@ -114,8 +116,8 @@ class WorkerConnection:
             except BaseException:
                 writer.transport.abort()
                 raise
-        info = await _loaded(reader, writer, host, Load(model, settings))
-        return cls(host, reader, writer, info, on_lost)
+        loaded = await _loaded(reader, writer, host, Load(model, settings))
+        return cls(host, reader, writer, loaded, on_lost)
 
     def call(self, request: Callable[[int], Request]) -> Call:
         """Send the request that is made for an id. Raises EngineError where the worker is gone."""
@@ -182,13 +184,13 @@ def _nothing(reason: str) -> None: ...
 
 async def _loaded(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host, load: Load
-) -> EngineInfo:
+) -> Loaded:
     """Have a new worker load; where that fails, it has ended."""
     try:
         writer.write(packed(load))
         match await receive(reader):
-            case Loaded(info):
-                return info
+            case Loaded() as loaded:
+                return loaded
             case Refused(reason):
                 raise EngineError(reason)
             case message:

@@ -130,7 +130,7 @@ class TransformersReply:
         self._side = side
         self._call: Call | None = None
         self._cancelled = False
-        self._reader = CallReader(lambda: f"call_{token_hex(8)}") if prompt.tools else None
+        self._reader: CallReader | None = None
         self._read: deque[ReplyEvent] = deque()
 
     def __aiter__(self) -> Self:
@@ -172,6 +172,8 @@ class TransformersReply:
             # Both may have changed while all this was awaited.
             if self._cancelled:
                 return
+            if prompt.tools and worker.calls:
+                self._reader = CallReader(worker.calls, lambda: f"call_{token_hex(8)}")
             options, bare = self._options, without_samples(prompt)
             self._call = worker.call(
                 lambda id_: Generate(id_, session.id, bare, options, self._side, asked_s)

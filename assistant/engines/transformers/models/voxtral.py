@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import torch
@@ -15,13 +17,21 @@ from assistant.engines.transformers.models.whisper import log_mel
 from audio_io.pcm import Int16Array
 
 TEKKEN = "tekken.json"
-# That of the tokenizer's seventh version, which Mistral keeps in code and not in the checkpoint.
-TEMPLATE = """
+# Mistral keeps it in code, and not in the checkpoint.
+TEMPLATE = Template("""
+{%- set turns = messages | selectattr('role', 'equalto', 'user') | list %}
 {{- '<s>' }}
 {%- for message in messages %}
     {%- if message.role == 'assistant' %}
-        {{- message.content + '</s>' }}
+        {{- message.content }}
+        {%- for call in message.tool_calls or [] %}$call{%- endfor %}
+        {{- '</s>' }}
+    {%- elif message.role == 'tool' %}
+        {{- '[TOOL_RESULTS]' + $output + '[/TOOL_RESULTS]' }}
     {%- else %}
+        {%- if tools and message is sameas $told %}
+            {{- '[AVAILABLE_TOOLS]' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}
+        {%- endif %}
         {{- '[INST]' }}
         {%- for part in message.content %}
             {{- '[BEGIN_AUDIO][AUDIO]' if part.type == 'audio' else part.text }}
@@ -29,7 +39,26 @@ TEMPLATE = """
         {{- '[/INST]' }}
     {%- endif %}
 {%- endfor %}
+""")
+LISTED = """
+    {{- '[TOOL_CALLS][' if loop.first else ', ' }}
+    {{- dict(name=call.function.name, arguments=call.function.arguments, id=call.id) | tojson }}
+    {{- ']' if loop.last }}
 """
+NAMED = """
+    {{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + (call.function.arguments | tojson) }}
+"""
+WITH_ID = "message.tool_call_id + '[TOOL_CONTENT]' + message.content"
+FUNCTIONS = {
+    "v7": {"call": LISTED, "output": WITH_ID, "told": "turns[-1]"},
+    "v11": {
+        "call": NAMED.replace("[ARGS]", "[CALL_ID]' + call.id + '[ARGS]"),
+        "output": WITH_ID,
+        "told": "turns[-1]",
+    },
+    "v13": {"call": NAMED, "output": "message.content", "told": "turns[0]"},
+}
+"""How functions are written, by the version of the tokenizer."""
 
 
 class Voxtral(Architecture):
@@ -43,13 +72,14 @@ class Voxtral(Architecture):
     ends = ("</s>",)
 
     def front_end(self, folder: Path) -> tuple[Any, Any]:
+        version = json.loads((folder / TEKKEN).read_text())["config"]["version"]
         # Not AutoTokenizer, which for this file wants a package that nothing else needs.
         tokenizer = TokenizersBackend(  # type: ignore[no-untyped-call]
             tokenizer_object=MistralConverter(str(folder / TEKKEN)).converted(),
             bos_token="<s>",
             eos_token="</s>",
             unk_token="<unk>",
-            chat_template=TEMPLATE,
+            chat_template=TEMPLATE.substitute(FUNCTIONS[version]),
         )
         extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, trust_remote_code=False

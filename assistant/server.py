@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,11 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
                 full = RefusedError(f"{running.attached} connections read along; that is the most.")
                 await websocket.send_denial_response(_refused(full))
             else:
-                await serve_websocket(websocket, running, config.limits)
+                await serve_websocket(websocket, nullcontext(running), config.limits)
             return
         try:
-            async with registry.open(session_wishes(websocket)) as live:
-                await serve_websocket(websocket, live, config.limits)
+            session = registry.open(session_wishes(websocket))
+            await serve_websocket(websocket, session, config.limits)
         except (RefusedError, EngineError) as error:
             await websocket.send_denial_response(_refused(error))
 

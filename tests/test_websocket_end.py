@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from assistant.config import Config
+from assistant.realtime.registry import SessionRegistry
 from assistant.server import create_app
 from tests.scripted_engine import ScriptedModel
 
@@ -64,3 +65,26 @@ async def test_a_burst_of_requests_is_answered_whole() -> None:
     async with asyncio.timeout(5):
         await create_app(config, ScriptedModel())(SCOPE, receive, send)
     assert said == ["session.created", *["session.updated"] * 100]
+
+
+async def test_who_takes_nothing_gives_up_its_place_before_it_is_told() -> None:
+    config = Config.load(overrides={"limits": {"send_timeout_s": 0.01, "max_sessions": 1}})
+    registry = SessionRegistry(ScriptedModel(), config)
+    asked = iter([{"type": "websocket.connect"}])
+    left: list[tuple[int, str]] = []
+
+    async def receive() -> Any:
+        for message in asked:
+            return message
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.Event().wait()  # There is never room for it.
+        if message["type"] == "websocket.close":
+            async with registry.open():  # The only place.
+                left.append((message["code"], message["reason"]))
+
+    async with asyncio.timeout(5):
+        await create_app(config, ScriptedModel(), registry)(SCOPE, receive, send)
+    assert left == [(1008, "The client took no event for 0.01 s.")]

@@ -119,9 +119,9 @@ class Calls:
                     send=sink.run(),
                     closed=live.closed(sink),
                 )
-        except* SlowClientError as slow:
-            logger.warning("%s: the client %s", live.id, slow.exceptions[0])
-        except* ConnectionError:
+        except SlowClientError as slow:
+            logger.warning("%s: the client %s", live.id, slow)
+        except ConnectionError:
             pass  # The peer went while an event was on its way.
         finally:
             del self._peers[live.id]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import NamedTuple
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -21,8 +22,28 @@ SUBPROTOCOL = "realtime"
 NORMAL_CLOSURE, POLICY_VIOLATION = 1000, 1008
 
 
-async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: LimitsConfig) -> None:
-    """Carry `live` over this websocket until either has ended."""
+class Farewell(NamedTuple):
+    """How a connection is closed."""
+
+    code: int
+    reason: str
+
+
+async def serve_websocket(
+    websocket: WebSocket, session: AbstractAsyncContextManager[LiveSession], limits: LimitsConfig
+) -> None:
+    """Carry a session over this websocket until either has ended. Raises what opening it does."""
+    async with session as live:
+        farewell = await _converse(websocket, live, limits)
+    # The session's place is free by now, since who takes nothing takes no farewell either. Of the
+    # two states, one tells that a farewell has come, the other that an event could not be sent.
+    if websocket.client_state is websocket.application_state is WebSocketState.CONNECTED:
+        with suppress(TimeoutError, WebSocketDisconnect):
+            async with asyncio.timeout(limits.send_timeout_s):
+                await websocket.close(*farewell)
+
+
+async def _converse(websocket: WebSocket, live: LiveSession, limits: LimitsConfig) -> Farewell:
     # Browsers close a connection whose offered subprotocol is not echoed; the key is never echoed.
     offered = websocket.scope["subprotocols"]
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
@@ -31,7 +52,6 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
         max_events=limits.max_pending_events,
         timeout_s=limits.send_timeout_s,
     )
-    code, reason = NORMAL_CLOSURE, ""
     try:
         with live.attach(sink):
             await race(
@@ -39,17 +59,12 @@ async def serve_websocket(websocket: WebSocket, live: LiveSession, limits: Limit
                 send=sink.run(),
                 closed=live.closed(sink),
             )
-    except* WebSocketDisconnect:
+    except WebSocketDisconnect:
         pass  # The client went while an event was on its way.
-    except* SlowClientError as slow:
-        code, reason = POLICY_VIOLATION, f"The client {slow.exceptions[0]}."
-        logger.warning("%s: %s", live.id, reason)
-    # The one tells that a farewell has come, the other that an event could not be sent.
-    if websocket.client_state is websocket.application_state is WebSocketState.CONNECTED:
-        # Who takes nothing takes no farewell either.
-        with suppress(TimeoutError, WebSocketDisconnect):
-            async with asyncio.timeout(limits.send_timeout_s):
-                await websocket.close(code, reason or live.close_reason)
+    except SlowClientError as slow:
+        logger.warning("%s: the client %s", live.id, slow)
+        return Farewell(POLICY_VIOLATION, f"The client {slow}.")
+    return Farewell(NORMAL_CLOSURE, live.close_reason)
 
 
 async def _receive(websocket: WebSocket, live: LiveSession, sink: EventSink) -> None:

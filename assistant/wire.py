@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 
 
 class WebSocketWire(WebSocketsSansIOProtocol):
-    """Lets go of a peer that takes nothing, keeps keys out of the log, and reads for less.
+    """Lets go of a peer that takes nothing, keeps the log clean of keys and of what is no fault
+    of ours, and reads for less.
 
     uvicorn stops reading with each message and starts again when that is taken, which is several
     system calls for 20 ms of audio. Here, reading stops where a second message waits.
@@ -43,6 +46,24 @@ class WebSocketWire(WebSocketsSansIOProtocol):
 
     @read_paused.setter
     def read_paused(self, _: bool) -> None: ...
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            self.frames = [b"".join(self.frames)]
+            try:
+                self.frames[0].decode()
+            except UnicodeDecodeError:
+                # uvicorn would log a traceback.
+                self.conn.send_close(CloseCode.INVALID_DATA, "The text is not UTF-8.")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # The answer to a refused upgrade has gone; uvicorn would complain that there was none.
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()

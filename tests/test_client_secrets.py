@@ -120,7 +120,7 @@ async def test_fastrtcs_clients_come_in_with_the_same_keys(address: str) -> None
     [
         (b'{"session": {"voice": 1}}', "unknown_parameter"),
         (b'{"session": {"type": "transcription"}}', "invalid_value"),
-        (b'{"expires_after": {"seconds": 5}}', "invalid_value"),
+        (b'{"expires_after": {"seconds": 5}}', "integer_below_min_value"),
         (b"[", "invalid_request"),
         (b"[]", "invalid_request"),
         (DEEP_TOOL, "invalid_request"),

@@ -68,7 +68,12 @@ async def test_the_page_its_parts_and_health(address: str) -> None:
     ],
 )
 async def test_refusals_come_before_the_upgrade_and_say_why(
-    address: str, headers: dict[str, str], query: str, status: int, code: str
+    address: str,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+    query: str,
+    status: int,
+    code: str,
 ) -> None:
     with pytest.raises(InvalidStatus) as caught:
         async with connect(f"ws://{address}/v1/realtime{query}", additional_headers=headers):
@@ -76,6 +81,7 @@ async def test_refusals_come_before_the_upgrade_and_say_why(
     response = caught.value.response
     assert response.status_code == status
     assert json.loads(response.body or b"")["error"]["code"] == code
+    assert caplog.records == []
 
 
 async def test_browsers_bring_their_key_as_a_subprotocol_and_it_is_never_echoed() -> None:
@@ -145,6 +151,29 @@ async def test_a_message_far_over_the_limit_closes_the_connection(address: str) 
             await websocket.send("x" * (17 * 2**20))
             await sees(websocket, "error")
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize("frames", [[b"\xff"], [b'{"type": "\xc3', b'x"}']])
+async def test_text_that_is_none_closes_the_connection_and_leaves_no_traceback(
+    address: str, caplog: pytest.LogCaptureFixture, frames: list[bytes]
+) -> None:
+    async with connect(f"ws://{address}/v1/realtime") as websocket:
+        await sees(websocket, "session.created")
+        await websocket.send(frames, text=True)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await websocket.recv()
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1007, "The text is not UTF-8.")
+    await settle(address, 0)
+    assert caplog.records == []
+
+
+async def test_a_character_may_be_spread_over_frames(address: str) -> None:
+    async with connect(f"ws://{address}/v1/realtime") as websocket:
+        update = '{"type": "session.update", "session": {"instructions": "Größe"}}'.encode()
+        await websocket.send([bytes([byte]) for byte in update], text=True)
+        event = await sees(websocket, "session.updated")
+        assert event["session"]["instructions"] == "Größe"
 
 
 async def test_a_client_that_vanishes_frees_its_session(address: str) -> None:

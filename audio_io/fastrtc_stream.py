@@ -222,7 +222,7 @@ class _Call:
         try:
             answer = await stream.handle_offer(request, set_outputs=None)
         except Exception as error:
-            raise PeerError(f"The SDP offer can't be answered: {error!r}") from error
+            raise PeerError(f"The SDP offer can't be answered: {error}.") from error
         finally:
             self.connection = stream.pcs.get(self.id)
             self.handler = stream.handlers.get(self.id)

@@ -60,7 +60,8 @@ class WebRtcPeer(RtcPeer):
         except BaseException as error:
             await self.close()
             if isinstance(error, Exception) and not isinstance(error, UnreachableError):
-                raise PeerError(f"The SDP offer can't be answered: {error!r}") from error
+                why = str(error) or f"that takes more than {ANSWER_TIMEOUT_S} s"
+                raise PeerError(f"The SDP offer can't be answered: {why}.") from error
             raise
         self.opened(channel_offered=any(map(is_data_channel, offer.media)))
         self._decode(audio)
@@ -116,7 +117,7 @@ def read_offer(sdp: str) -> SessionDescription:
     try:
         offer = SessionDescription.parse(sdp)
     except Exception as error:
-        raise PeerError(f"This is no valid SDP offer: {error!r}") from error
+        raise PeerError("This is no valid SDP offer: a line of it can't be read.") from error
     if not any(map(sends_audio, offer.media)):
         raise PeerError(
             "The SDP offer sends no audio: it needs an m=audio section with a=sendrecv or "

@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import orjson
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from assistant.api_errors import error_response
 from assistant.chat import dashscope
 from assistant.config import KEY_PATTERN, LOOPBACK, ServerConfig
 from assistant.errors import ConfigError
@@ -180,14 +180,6 @@ def session_wishes(connection: HTTPConnection) -> dict[str, Any]:
     """The session settings of the client secret that this request came in with; often none."""
     secret: ClientSecret | None = getattr(connection.state, "client_secret", None)
     return secret.session if secret else {}
-
-
-def error_response(
-    status: int, code: str, message: str, *, headers: dict[str, str] | None = None
-) -> Response:
-    """An error in the form that OpenAI clients read."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return Response(orjson.dumps({"error": error}), status, headers, "application/json")
 
 
 def _turned_away(refusal: Refusal, path: str) -> Response:

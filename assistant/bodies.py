@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
@@ -39,10 +40,12 @@ async def read_offer(request: Request) -> tuple[str, dict[str, Any]]:
                 return _text(await _part(offer)), _json_object(
                     await _part(settings), "The part 'session'"
                 )
-        except MultiPartException as error:
-            raise BadRequestError(f"The form can't be read: {error.message}") from error
+        except HTTPException as error:
+            raise BadRequestError(f"The form can't be read: {error.detail}") from error
+        except FormParserError as error:
+            raise BadRequestError(f"The form can't be read: {error}.") from error
     raise BadRequestError(
-        f"The content type is {content_type!r}; send the offer as application/sdp, or as "
+        f"The content type is '{content_type}'; send the offer as application/sdp, or as "
         "multipart/form-data with the parts 'sdp' and 'session'."
     )
 

@@ -15,15 +15,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 
 from assistant.access import (
     AccessMiddleware,
     Door,
-    error_response,
     read_api_keys,
     session_wishes,
 )
+from assistant.api_errors import error_response, mount_errors
 from assistant.bodies import BadRequestError, read_json, read_offer
 from assistant.chat.routes import mount_chat
 from assistant.config import Config
@@ -81,12 +80,8 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
         allow_headers=["*"],
         expose_headers=["Location"],
     )
+    mount_errors(app)
     app.mount("/web", _PageFiles(directory=WEB))
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, error: ClientDisconnect) -> Response:
-        # Nobody is there to read it; without it, the log would hold a traceback.
-        return Response(status_code=400)
 
     @app.get("/")
     async def page() -> FileResponse:
@@ -103,6 +98,11 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     mount_chat(app, config, engine)
+
+    @app.get("/v1/realtime")
+    async def without_upgrade() -> Response:
+        hint = "Connect to this URL by a websocket, or POST an SDP offer to /v1/realtime/calls."
+        return error_response(426, "upgrade_required", hint, headers={"Upgrade": "websocket"})
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket, call_id: str | None = None) -> None:
@@ -129,7 +129,7 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
         except (BadRequestError, PeerError) as error:
             return error_response(400, "invalid_offer", str(error))
         except ProtocolError as error:
-            return error_response(400, error.code, str(error))
+            return error_response(400, error.code, str(error), param=error.param)
         except (RefusedError, EngineError, UnreachableError) as error:
             return _refused(error)
         return Response(
@@ -153,12 +153,17 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
         except BadRequestError as error:
             return error_response(400, "invalid_request", str(error))
         except ProtocolError as error:
-            return error_response(400, error.code, str(error))
+            return error_response(400, error.code, str(error), param=error.param)
         except TooManyRequestsError as error:
             again = {"Retry-After": str(math.ceil(error.retry_after_s))}
             return error_response(429, "rate_limit_exceeded", str(error), headers=again)
         minted = {"value": value, "expires_at": secret.expires_at_s, "session": session}
         return JSONResponse(minted, headers={"Cache-Control": "no-store"})
+
+    @app.websocket("/{path:path}")
+    async def no_such_route(websocket: WebSocket) -> None:
+        missing = f"Invalid URL (GET {websocket.url.path})"
+        await websocket.send_denial_response(error_response(404, None, missing))
 
     async def serve_peer(peer: Peer, request: Request) -> None:
         await calls.serve(peer, session_wishes(request))

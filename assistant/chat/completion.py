@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 import orjson
 
+from assistant.api_errors import error_type
 from assistant.chat.exchange import Failure
 from assistant.chat.requests import ChatRequest, parse_request
 from assistant.engines.engine import Finished, ReplyEvent, Started, Text, ToolCall, Usage
@@ -65,10 +66,9 @@ class Completion:
         return b"data: [DONE]\n\n"
 
     def failed(self, failure: Failure) -> Json:
-        type_ = "invalid_request_error" if failure.status < 500 else "server_error"
         error = {
             "message": failure.message,
-            "type": type_,
+            "type": error_type(failure.status),
             "param": failure.param,
             "code": failure.code,
         }

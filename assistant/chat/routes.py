@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from assistant.api_errors import error_response
 from assistant.chat import dashscope
 from assistant.chat.answering import Answerer
 from assistant.chat.completion import Completion
@@ -44,16 +45,26 @@ def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
             return JSONResponse(exchange.failed(failure), failure.status)
         return ReplyResponse(exchange, first, events, streamed=asked.streamed)
 
-    @app.get("/v1/models")
-    async def models() -> JSONResponse:
-        model = {
+    def model_object() -> dict[str, Any]:
+        return {
             "id": engine.info.model,
             "object": "model",
             "created": begun_s,
             "owned_by": "assistant",
             "max_model_len": engine.info.context_tokens,
         }
-        return JSONResponse({"object": "list", "data": [model]})
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [model_object()]})
+
+    # Names of models have slashes.
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        if name == engine.info.model:
+            return JSONResponse(model_object())
+        missing = f"The model '{name}' does not exist; '{engine.info.model}' does."
+        return error_response(404, "model_not_found", missing, param="model")
 
     @app.post("/load_model")
     async def load_model() -> Response:

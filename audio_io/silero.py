@@ -32,94 +32,146 @@ WINDOW_SAMPLES = 512
 _CONTEXT_SAMPLES = 64
 _FRAME_SAMPLES, _HOP_SAMPLES = 256, 128
 _FRAMES = 4
-_HANN: Floats = np.hanning(_FRAME_SAMPLES + 1)[:-1].astype(np.float32)
+# With the samples' full scale, so that they are heard from -1 to 1.
+_HANN: Floats = (np.hanning(_FRAME_SAMPLES + 1)[:-1] / 32_768).astype(np.float32)
 _STRIDES = (1, 2, 2, 1)
 """Of the convolutions: from 4 frames to 1."""
 _WIDTH = 128
 
 
 class SileroVad:
-    """A `VoiceActivityDetector` for one stream."""
+    """A `VoiceActivityDetector` for one stream.
+
+    A window is a few dozen steps on little arrays. Each writes into what the next one reads, and
+    all of that is made once: it takes half of the time.
+    """
 
     def __init__(self) -> None:
         self._network = _network()
+        context, window = _CONTEXT_SAMPLES, WINDOW_SAMPLES
         # The context, the window, and its end once more, mirrored.
-        self._samples = np.zeros(_CONTEXT_SAMPLES * 2 + WINDOW_SAMPLES, np.float32)
-        self._frames = sliding_window_view(self._samples, _FRAME_SAMPLES)[::_HOP_SAMPLES]
-        self._state: Floats = np.zeros(_WIDTH, np.float32)
-        self._cell: Floats = np.zeros(_WIDTH, np.float32)
+        self._samples = samples = np.zeros(context + window + context, np.float32)
+        self._context, self._window = samples[:context], samples[context:-context]
+        self._end, self._mirrored = samples[window:-context], samples[-context:]
+        self._from_the_end = samples[-context - 2 : -2 * context - 2 : -1]
+        self._frames = sliding_window_view(samples, _FRAME_SAMPLES)[::_HOP_SAMPLES]
+        self._windowed = np.empty(self._frames.shape, np.float32)
+        frames = _FRAMES
+        self._convolutions: list[_Convolution] = []
+        for matrix, stride in zip(self._network.convolutions, _STRIDES, strict=True):
+            self._convolutions.append(_Convolution(matrix, frames, stride))
+            frames //= stride
+        self._memory = _Memory(self._network.gates)
 
     def probability(self, window: Int16Array) -> float:
         """How likely the window holds speech. window: int16 (512,), 16 kHz mono."""
-        samples, context = self._samples, _CONTEXT_SAMPLES
-        samples[:context] = samples[-2 * context : -context]
-        np.multiply(window, 1 / 32_768, out=samples[context:-context])
-        samples[-context:] = samples[-context - 2 : -2 * context - 2 : -1]
-        features = np.abs(np.fft.rfft(self._frames * _HANN))
-        for convolution in self._network.convolutions:
-            features = convolution(features)
-        self._state, self._cell = self._network.remember(features[0], self._state, self._cell)
-        return self._network.probability(self._state)
+        self._context[:] = self._end
+        self._window[:] = window
+        self._mirrored[:] = self._from_the_end
+        np.multiply(self._frames, _HANN, out=self._windowed)
+        first, second, third, fourth = self._convolutions
+        np.abs(np.fft.rfft(self._windowed), out=first.frames)
+        first.write(second.frames)
+        second.write(third.frames)
+        third.write(fourth.frames)
+        fourth.write(self._memory.features)
+        return self._network.probability(self._memory.update())
 
     def reset(self) -> None:
         """Forget everything; the next window is the first of another stream."""
-        for held in (self._samples, self._state, self._cell):
-            held[:] = 0
+        self._samples[:] = 0
+        self._memory.clear()
 
 
 class _Convolution:
     """Three frames wide, with a frame of zeros at both ends, and what is negative cut off."""
 
-    def __init__(self, weight: Floats, bias: Floats, frames: int, stride: int) -> None:
-        """weight: (outputs, inputs, 3); bias: (outputs,); frames: how many come in."""
-        outputs, inputs, width = weight.shape
-        self._matrix = weight.transpose(2, 1, 0).reshape(width * inputs, outputs)
-        self._bias = bias
-        self._padded_shape = frames + 2, inputs
-        self._seen = np.arange(0, frames, stride)[:, None] + np.arange(width)
+    def __init__(self, matrix: Floats, frames: int, stride: int) -> None:
+        """matrix: (3 * inputs + 1, outputs), of which the last row is the bias."""
+        inputs = len(matrix) // 3
+        padded = np.zeros((frames + 2, inputs), np.float32)
+        self.frames = padded[1:-1]
+        """What it takes, (frames, inputs); to be written to before each `write`."""
+        self._seen = sliding_window_view(padded.reshape(-1), 3 * inputs)[:: stride * inputs]
+        if len(self._seen) == 1:
+            # All that it sees of the frames of zeros is left out.
+            seen = slice(inputs, inputs + frames * inputs)
+            self._seen = self._seen[:, seen]
+            matrix = np.concatenate([matrix[seen], matrix[-1:]])
+        self._matrix = matrix
+        # With the 1 that the bias is multiplied with.
+        self._rows = np.ones((len(self._seen), len(matrix)), np.float32)
+        self._taken = self._rows[:, :-1]
+        self._sums = np.empty((len(self._rows), matrix.shape[1]), np.float32)
 
-    def __call__(self, features: Floats) -> Floats:
-        """features: (frames, inputs). Returns (frames / stride, outputs)."""
-        padded = np.zeros(self._padded_shape, np.float32)
-        padded[1:-1] = features
-        result: Floats = padded[self._seen].reshape(len(self._seen), -1) @ self._matrix
-        result += self._bias
-        return np.maximum(result, 0, out=result)
+    def write(self, result: Floats) -> None:
+        """Compute its result: (frames / stride, outputs)."""
+        self._taken[:] = self._seen
+        self._rows.dot(self._matrix, out=self._sums)
+        np.maximum(self._sums, 0, out=result)
+
+
+class _Memory:
+    """An LSTM cell."""
+
+    def __init__(self, weights: Floats) -> None:
+        """weights: see `_Network.gates`."""
+        self._weights = weights
+        # With the 1 that the bias is multiplied with.
+        self._row = np.ones(2 * _WIDTH + 1, np.float32)
+        self.features = self._row[None, :_WIDTH]
+        """What it takes, (1, 128); to be written to before each `update`."""
+        self._state = self._row[_WIDTH:-1]
+        self._cell = np.empty(_WIDTH, np.float32)
+        self._gates = np.empty(4 * _WIDTH, np.float32)
+        self._sigmoids = self._gates[: 3 * _WIDTH]
+        self._let_in, self._keep, self._let_out, self._new = self._gates.reshape(4, _WIDTH)
+        self.clear()
+
+    def update(self) -> Floats:
+        """Its state after the features: (128,), good until the next update."""
+        self._row.dot(self._weights, out=self._gates)
+        np.tanh(self._gates, out=self._gates)
+        self._sigmoids *= 0.5
+        self._sigmoids += 0.5
+        self._cell *= self._keep
+        self._new *= self._let_in
+        self._cell += self._new
+        np.tanh(self._cell, out=self._state)
+        self._state *= self._let_out
+        return self._state
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._state[:] = 0
+        self._cell[:] = 0
 
 
 class _Network:
     """The weights as they are computed with; all streams share them."""
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
-        self.convolutions: list[_Convolution] = []
-        frames = _FRAMES
-        for index, stride in enumerate(_STRIDES):
+        self.convolutions: list[Floats] = []
+        """(3 * inputs + 1, outputs) each; the last row is the bias, as in `gates`."""
+        for index in range(len(_STRIDES)):
             name = f"encoder.{index}.reparam_conv"
             weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-            self.convolutions.append(_Convolution(weight, bias, frames, stride))
-            frames //= stride
+            matrix = weight.transpose(2, 1, 0).reshape(-1, len(bias))
+            self.convolutions.append(np.concatenate([matrix, bias[None]]))
         of_input, of_state = (weights[f"decoder.rnn.weight_{part}"] for part in ("ih", "hh"))
+        bias = weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
+        gates = np.concatenate([of_input, of_state, bias[:, None]], axis=1)
+        let_in, keep, new, let_out = gates.reshape(4, _WIDTH, -1)
         # A sigmoid of x is (tanh(x / 2) + 1) / 2: with x halved here, all gates take one tanh.
-        halved = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), _WIDTH)
-        self._gates = np.concatenate([of_input, of_state], axis=1).T * halved
-        self._gates_bias = halved * (
-            weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
-        )
+        halved = np.concatenate([let_in, keep, let_out]) / 2
+        self.gates: Floats = np.ascontiguousarray(np.concatenate([halved, new]).T)
+        """(128 features + 128 of the state + 1, 3 sigmoids' arguments, halved, and 1 tanh's)."""
         self._readout = weights["decoder.decoder.2.weight"].reshape(_WIDTH) / 2
         self._readout_bias = weights["decoder.decoder.2.bias"].item() / 2
 
-    def remember(self, features: Floats, state: Floats, cell: Floats) -> tuple[Floats, Floats]:
-        """The LSTM's state and cell after `features`; float32 (128,) all of them."""
-        gates = np.concatenate([features, state]) @ self._gates
-        gates += self._gates_bias
-        gates = np.tanh(gates, out=gates).reshape(4, _WIDTH)
-        let_in, keep, _, let_out = gates * 0.5 + 0.5
-        cell = keep * cell + let_in * gates[2]
-        return let_out * np.tanh(cell), cell
-
     def probability(self, state: Floats) -> float:
         """What the LSTM's state says about the window, 0 to 1."""
-        halved = np.maximum(state, 0) @ self._readout + self._readout_bias
+        halved = float(np.maximum(state, 0).dot(self._readout)) + self._readout_bias
         return 0.5 + 0.5 * math.tanh(halved)
 
 

@@ -48,15 +48,16 @@ class Resampler:
             return _NOTHING
         if self._stream is None:
             return samples if samples.ndim == 1 else _rounded(_averaged(samples))
-        return _rounded(self._stream.resample_chunk(_averaged(samples)))
+        # As (n, 1), which soxr takes as it is.
+        return _rounded(self._stream.resample_chunk(_averaged(samples)[:, None])[:, 0])
 
     def flush(self) -> Int16Array:
         """What was held back, int16 (n,), 16 kHz mono; what is fed next begins a new stream."""
         if self._stream is None:
             return _NOTHING
-        rest = self._stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        rest = self._stream.resample_chunk(np.zeros((0, 1), dtype=np.float32), last=True)
         self._stream.clear()
-        return _rounded(rest)
+        return _rounded(rest[:, 0])
 
 
 def _averaged(samples: Int16Array) -> Float32Array:
@@ -67,5 +68,7 @@ def _averaged(samples: Int16Array) -> Float32Array:
 
 
 def _rounded(samples: Float32Array) -> Int16Array:
+    """int16 (n,) of float32 (n,), which is overwritten."""
+    np.rint(samples, out=samples)
     # The filter overshoots where loud speech is already clipped.
-    return np.clip(np.rint(samples), -32_768, 32_767).astype(np.int16)
+    return samples.clip(-32_768, 32_767, out=samples).astype(np.int16)

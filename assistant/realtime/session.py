@@ -128,9 +128,12 @@ class RealtimeSession:
         """When to call `time` next, on the clock of `now_ms`; None once the session is over."""
         if self._expires_ms is None:
             return None
-        free_ms = self._dialogue.free_at_ms if self._transcripts.waits else None
-        deadlines = (self._expires_ms, self._dialogue.idle_deadline_ms, free_ms)
-        return min(deadline for deadline in deadlines if deadline is not None)
+        deadline_ms = self._expires_ms
+        if (idle_ms := self._dialogue.idle_deadline_ms) is not None:
+            deadline_ms = min(deadline_ms, idle_ms)
+        if self._transcripts.waits and (free_ms := self._dialogue.free_at_ms) is not None:
+            deadline_ms = min(deadline_ms, free_ms)
+        return deadline_ms
 
     def greeting(self) -> Event:
         """`session.created`, the first event on every transport that attaches."""
@@ -235,9 +238,10 @@ class RealtimeSession:
 
     def _go_on(self, effects: list[Effect]) -> list[Effect]:
         """What was to be done, and what there is time for now: the next transcription, or to go."""
-        free_ms = self._dialogue.free_at_ms
-        if free_ms is not None and free_ms <= self._now_ms():
-            effects = [*effects, *self._transcripts.go_on()]
+        if self._transcripts.waits:
+            free_ms = self._dialogue.free_at_ms
+            if free_ms is not None and free_ms <= self._now_ms():
+                effects = [*effects, *self._transcripts.go_on()]
         if self._leaving is None or self._beside or self._transcripts.owed:
             return effects
         return [*effects, Close(self._leaving)] if self._dialogue.is_quiet else effects

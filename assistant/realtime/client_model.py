@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 MAX_DEPTH = 100
 """Levels of objects and lists: schemas of tools have a dozen, orjson writes 254."""
+_CONTAINERS = (dict, list)
 
 
 class ClientModel(BaseModel):
@@ -24,8 +25,12 @@ def is_too_deep(data: dict[str, Any] | list[Any]) -> bool:
     """Whether there are more than MAX_DEPTH levels of objects and lists in `data`."""
     level = [data]
     for _ in range(MAX_DEPTH):
-        inner = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        level = [
+            part
+            for node in level
+            for part in (node.values() if isinstance(node, dict) else node)
+            if isinstance(part, _CONTAINERS)
+        ]
         if not level:
             return False
     return True

@@ -37,7 +37,7 @@ from assistant.realtime.sink import EventSink
 from assistant.tasks import task_group
 from audio_io.continuity import AudioClock
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
-from audio_io.segmenter import SpeechEvent, SpeechSegmenter
+from audio_io.segmenter import SpeechSegmenter
 
 # Speech detection takes 2 ms per second of audio: a large append is heard in slices, so that the
 # other sessions on the event loop wait 0.2 ms and not a minute's worth.
@@ -150,12 +150,11 @@ class LiveSession:
             task.cancel()
 
     async def _feed(self, samples: Int16Array, sample_rate_hz: int) -> None:
-        await self._heard(self._segmenter.feed(samples, sample_rate_hz))
-
-    async def _heard(self, events: list[SpeechEvent]) -> None:
+        events = self._segmenter.feed(samples, sample_rate_hz)
         for event in events:
             await self._carry_out(self._session.heard(event))
-        self._watch_turn()
+        if events:
+            self._watch_turn()
 
     def _watch_turn(self) -> None:
         if self._segmenter.speaking:

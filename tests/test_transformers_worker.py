@@ -30,6 +30,8 @@ from assistant.engines.transformers.messages import (
     Hear,
     Load,
     Loaded,
+    Ping,
+    Pong,
     ToWorker,
     audio_of,
     without_samples,
@@ -229,6 +231,27 @@ def test_others_get_their_tokens_while_a_long_prompt_is_taken_in(asker: Asker) -
     asker.send(generate(1, tokens=10), generate(2, long, session_id=2, tokens=1))
     order = [request_id for request_id, kind in brief(asker.hear_all(1, 2)) if kind == "Text"]
     assert order == [1, 1, 1, 1, 2] + [1] * 6
+
+
+def test_it_gives_a_sign_of_life_between_two_parts_of_a_prompt(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Checkpoint.hidden_states
+    parts: list[int] = []
+
+    def pinging(self: Checkpoint, embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
+        parts.append(embeddings.shape[1])
+        if len(parts) == 1:
+            asker.send(Ping())
+        return real(self, embeddings, *rest)
+
+    monkeypatch.setattr(Checkpoint, "hidden_states", pinging)
+    asker.send(generate(1, prompt(user("a" * 1100)), tokens=1))
+    assert isinstance(asker.hear(), Pong)
+    assert brief(asker.hear_all(1))[0] == (1, "Started")
+    # Nor does it need work to do for that.
+    asker.send(Ping())
+    assert isinstance(asker.hear(), Pong)
 
 
 def test_a_speculative_reply_waits_at_its_bound(asker: Asker) -> None:

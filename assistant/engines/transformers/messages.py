@@ -83,8 +83,13 @@ class Forget:
     session_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Is anybody there? Answered by `Pong`, between two steps."""
+
+
 Request = Count | Generate
-ToWorker = Load | Hear | Request | Commit | Cancel | Forget
+ToWorker = Load | Hear | Request | Commit | Cancel | Forget | Ping
 
 # From the worker.
 
@@ -96,6 +101,7 @@ class Loaded:
     info: EngineInfo
     calls: CallFormat | None = None
     """How it writes calls of functions; None: it knows of none."""
+    on_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,12 @@ class Ended:
     """Whether all that went wrong is that another reply needed the place."""
 
 
-FromWorker = Loaded | Refused | Answer | Ended
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A sign of life."""
+
+
+FromWorker = Loaded | Refused | Answer | Ended | Pong
 
 
 def audio_of(prompt: Prompt) -> dict[str, AudioPart]:

@@ -30,6 +30,8 @@ from assistant.engines.transformers.messages import (
     Hear,
     Load,
     Loaded,
+    Ping,
+    Pong,
     Refused,
     ToWorker,
     audio_of,
@@ -56,7 +58,8 @@ def work(sock: socket.socket) -> None:
             channel.flush()
             return
         info = generator.info(model_name(load.model))
-        channel.send(Loaded(info, generator.renderer.calls))
+        on_gpu = generator.checkpoint.device.type == "cuda"
+        channel.send(Loaded(info, generator.renderer.calls, on_gpu))
         Worker(channel, generator).serve()
 
 
@@ -170,6 +173,8 @@ class Worker:
                     self._end(message.request_id)
             case Forget():
                 self._forget(message.session_id)
+            case Ping():
+                self._channel.send(Pong())
             case Load():
                 raise AssertionError("only the first message loads")
             case _:

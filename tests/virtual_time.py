@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -37,7 +37,25 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._virtual.now_s += seconds
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """Keeps real time, but for the leaps that it is told to make."""
+
+    def __init__(self) -> None:
+        self._leapt_s = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        return super().time() + self._leapt_s
+
+    def leap(self, seconds: float) -> None:
+        """So much time has passed at once."""
+        self._leapt_s += seconds
+
+
+def run(
+    main: Coroutine[Any, Any, None],
+    loop: Callable[[], asyncio.AbstractEventLoop] = VirtualTimeLoop,
+) -> None:
+    """Run a test's coroutine in virtual time, or in that of another loop."""
+    with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main)

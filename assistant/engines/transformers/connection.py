@@ -19,11 +19,14 @@ from assistant.engines.transformers.messages import (
     Forget,
     Load,
     Loaded,
+    Ping,
+    Pong,
     Refused,
     Request,
     ToWorker,
 )
 from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.watchdog import Watchdog
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 
 
@@ -85,6 +88,7 @@ class WorkerConnection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         loaded: Loaded,
+        step_timeout_s: float | None,
         on_lost: Callable[[str], None],
     ) -> None:
         self.info = loaded.info
@@ -98,6 +102,15 @@ class WorkerConnection:
         self._on_lost = on_lost
         self._calls: dict[int, Call] = {}
         self._request_ids = itertools.count(1)
+        self._fate: str | None = None
+        """What was done to the worker, where that wasn't its own doing."""
+        self._step_timeout_s = step_timeout_s
+        self._watchdog = Watchdog(
+            step_timeout_s,
+            busy=lambda: bool(self._calls),
+            ask=lambda: self.post(Ping()),
+            hung=self._kill,
+        )
         self._reading = asyncio.create_task(self._read(), name="model worker")
 
     @classmethod
@@ -117,13 +130,15 @@ class WorkerConnection:
                 writer.transport.abort()
                 raise
         loaded = await _loaded(reader, writer, host, Load(model, settings))
-        return cls(host, reader, writer, loaded, on_lost)
+        step_timeout_s = settings.longest_step_s(on_gpu=loaded.on_gpu)
+        return cls(host, reader, writer, loaded, step_timeout_s, on_lost)
 
     def call(self, request: Callable[[int], Request]) -> Call:
         """Send the request that is made for an id. Raises EngineError where the worker is gone."""
         asked = request(next(self._request_ids))
         self.post(asked)
         call = self._calls[asked.request_id] = Call(asked, self.post)
+        self._watchdog.watch()
         return call
 
     def forget(self, session_id: int) -> None:
@@ -159,10 +174,19 @@ class WorkerConnection:
         self._writer.transport.abort()
         await self._reading
 
+    def _kill(self) -> None:
+        self._fate = f"took no step for {self._step_timeout_s:g} s and was given up"
+        self._host.kill()
+        # A thread can't be killed: it ends when it finds nobody here.
+        self._writer.transport.abort()
+
     async def _read(self) -> None:
         try:
             while True:
                 message = await receive(self._reader)
+                self._watchdog.heard()
+                if isinstance(message, Pong):
+                    continue
                 assert isinstance(message, Answer | Ended)
                 call = self._calls.get(message.request_id)
                 if isinstance(message, Ended):
@@ -172,7 +196,9 @@ class WorkerConnection:
                     call.put(message)
         except (EOFError, ConnectionError):
             self._writer.transport.abort()
-        self.lost = f"The model's worker {await self._host.ended()}."
+        self._watchdog.stop()
+        how = await self._host.ended()
+        self.lost = f"The model's worker {self._fate or how}."
         for request_id, call in self._calls.items():
             call.put(Ended(request_id, self.lost))
         self._calls.clear()

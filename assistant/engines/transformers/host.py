@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Protocol
 
 from assistant.engines.transformers.worker import work
@@ -34,7 +35,9 @@ class Host(Protocol):
         """
 
 
-class _ThreadHost:
+class ThreadHost:
+    """A thread of this process."""
+
     pid: int | None = None
 
     def __init__(self, thread: threading.Thread) -> None:
@@ -52,7 +55,9 @@ class _ThreadHost:
         return "ended"
 
 
-class _ProcessHost:
+class ProcessHost:
+    """A process of its own."""
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.pid: int | None = process.pid
@@ -62,22 +67,32 @@ class _ProcessHost:
             self._process.kill()
 
     async def ended(self) -> str:
-        try:
+        code = await self._exit_code()
+        if code is None:
+            self.kill()
+            code = await self._exit_code()
+        match code:
+            case None:
+                # It waits for a device that doesn't answer, where no signal reaches it.
+                return "can't be ended"
+            case _ if code >= 0:
+                return f"ended with status {code}"
+            case _:
+                return f"was ended by {signal.Signals(-code).name}"
+
+    async def _exit_code(self) -> int | None:
+        """None where it doesn't end for so long."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                code = await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            code = await self._process.wait()
-        if code >= 0:
-            return f"ended with status {code}"
-        return f"was ended by {signal.Signals(-code).name}"
+                return await self._process.wait()
+        return None
 
 
 async def in_thread(sock: socket.socket) -> Host:
     """A worker at the other end of `sock`, which the caller may close."""
     thread = threading.Thread(target=work, args=(sock.dup(),), name="model worker", daemon=True)
     thread.start()
-    return _ThreadHost(thread)
+    return ThreadHost(thread)
 
 
 async def in_process(sock: socket.socket) -> Host:
@@ -96,4 +111,4 @@ async def in_process(sock: socket.socket) -> Host:
         # Ctrl-C in the terminal is for the server, which ends its worker itself.
         start_new_session=True,
     )
-    return _ProcessHost(process)
+    return ProcessHost(process)

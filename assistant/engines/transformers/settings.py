@@ -16,6 +16,10 @@ def _computable(temperature: float | None) -> float | None:
     return temperature
 
 
+STEP_TIMEOUT_ON_GPU_S = 30.0
+"""There, a step takes 0.1 s at most; on a CPU, that of a large model may take minutes."""
+
+
 class TransformersSettings(BaseModel):
     """Tunables of the `transformers` engine."""
 
@@ -27,6 +31,9 @@ class TransformersSettings(BaseModel):
     """Smaller ones, of the language model, need the extra `quantised`; answers change a little."""
     worker: Literal["process", "thread"] = "process"
     """In a process of its own, a crash of the model takes no conversation with it."""
+    step_timeout_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
+    """Without a sign of life for so long, a worker that has work to do is replaced. auto: 30 on a
+    GPU, never on a CPU; None: never, for when a debugger stops it."""
     decode_ahead_tokens: Annotated[int, Field(ge=1)] = 32
     """Tokens that a reply may run ahead of the end of its turn."""
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -45,3 +52,9 @@ class TransformersSettings(BaseModel):
     """Above 1, tokens that were there before are less likely; None: as above."""
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     """With it, the same prompt always gets the same reply; None: never mind."""
+
+    def longest_step_s(self, *, on_gpu: bool) -> float | None:
+        """How long a step may take before the worker is taken for hung; None: for ever."""
+        if self.step_timeout_s == "auto":
+            return STEP_TIMEOUT_ON_GPU_S if on_gpu else None
+        return self.step_timeout_s

@@ -266,3 +266,11 @@ async def test_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EngineError, match=r"make run MODEL=.*\[gpu\]"):
         await engine.start()
     await engine.close()
+
+
+@pytest.mark.parametrize(("allowed", "tokens"), [(2048, 2048), (100_000, 8192)])
+def test_a_conversation_has_as_many_tokens_as_allowed_and_possible(
+    tiny_qwen2_audio: Path, allowed: int, tokens: int
+) -> None:
+    settings = TransformersSettings(device="cpu", max_context_tokens=allowed)
+    assert load(str(tiny_qwen2_audio), settings).context_tokens == tokens

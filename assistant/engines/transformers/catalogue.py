@@ -1,4 +1,7 @@
-"""What is served, told to people: figures and terms as the models' authors publish them."""
+"""What is served, told to people: figures and terms as the models' authors publish them.
+
+The hub itself was not asked: docs/models.md says where they are from.
+"""
 
 from __future__ import annotations
 
@@ -19,32 +22,31 @@ class Served:
     architecture: str
     """What its `config.json` calls it."""
     weights_gb: float
-    """Memory that its weights take on a GPU, in bf16; conversations need some beside."""
-    context_tokens: int
-    """Most tokens of a conversation here."""
+    """Memory that its weights take on a GPU, in bf16, without what neither hears nor writes;
+    conversations need some beside."""
+    context_tokens: int | None
+    """Most tokens of a conversation, where `max_context_tokens` allows for as many; None where
+    nothing published tells, but the checkpoint alone."""
     licence: str
     languages: str
     """Spoken ones, by ISO 639."""
     modes: tuple[Mode, ...] = _ALL
 
 
-_EUROPE = "en de es fr hi it nl pt"
+_QWEN2_AUDIO = "en zh yue de es fr it ja"
+_QWEN3_OMNI = "en zh yue ar de es fr id it ja ko ms nl pt ru th tr ur vi"
+_VOXTRAL = "en de es fr hi it nl pt"
+_NVIDIA = "NVIDIA OneWay, noncommercial"
+_MORE = "en and others"
 SERVED = (
-    Served(
-        "Qwen/Qwen2-Audio-7B-Instruct",
-        "qwen2_audio",
-        16.8,
-        8192,
-        "Apache-2.0",
-        "en zh yue de es fr it ja",
-    ),
+    Served("Qwen/Qwen2-Audio-7B-Instruct", "qwen2_audio", 16.8, 8192, "Apache-2.0", _QWEN2_AUDIO),
     Served(
         "Qwen/Qwen2-Audio-7B",
         "qwen2_audio",
         16.8,
         8192,
         "Apache-2.0",
-        "en zh yue de es fr it ja",
+        _QWEN2_AUDIO,
         ("continuation",),
     ),
     Served("Qwen/Qwen2.5-Omni-7B", "qwen2_5_omni", 16.5, 32_768, "Apache-2.0", "en zh and others"),
@@ -52,28 +54,15 @@ SERVED = (
         "Qwen/Qwen3-Omni-30B-A3B-Instruct",
         "qwen3_omni_moe",
         62.4,
-        32_768,
+        65_536,
         "Apache-2.0",
-        "en zh yue ar de es fr id it ja ko ms nl pt ru th tr ur vi",
+        _QWEN3_OMNI,
     ),
-    Served("mistralai/Voxtral-Mini-3B-2507", "voxtral", 9.4, 32_768, "Apache-2.0", _EUROPE),
-    Served("mistralai/Voxtral-Small-24B-2507", "voxtral", 48.5, 32_768, "Apache-2.0", _EUROPE),
-    Served(
-        "nvidia/audio-flamingo-3-hf",
-        "audioflamingo3",
-        16.5,
-        32_768,
-        "NVIDIA OneWay, noncommercial",
-        "en",
-    ),
-    Served(
-        "nvidia/music-flamingo-hf",
-        "musicflamingo",
-        16.5,
-        32_768,
-        "NVIDIA OneWay, noncommercial",
-        "en",
-    ),
+    Served("mistralai/Voxtral-Mini-3B-2507", "voxtral", 9.4, 32_768, "Apache-2.0", _VOXTRAL),
+    Served("mistralai/Voxtral-Small-24B-2507", "voxtral", 48.5, 32_768, "Apache-2.0", _VOXTRAL),
+    Served("nvidia/audio-flamingo-3-hf", "audioflamingo3", 16.5, None, _NVIDIA, "en"),
+    Served("nvidia/music-flamingo-2601-hf", "musicflamingo", 16.5, None, _NVIDIA, "en"),
+    # Beyond 4096 of its 131,072 tokens, its positions turn other ways.
     Served(
         "microsoft/Phi-4-multimodal-instruct@refs/pr/70",
         "phi4_multimodal",
@@ -84,14 +73,14 @@ SERVED = (
     ),
     Served("google/gemma-3n-E2B-it", "gemma3n", 10.3, 32_768, "Gemma", "en and 34 others"),
     Served("google/gemma-3n-E4B-it", "gemma3n", 15.0, 32_768, "Gemma", "en and 34 others"),
-    Served("google/gemma-4-E2B-it", "gemma4", 10.2, 32_768, "Apache-2.0", "en and others"),
-    Served("google/gemma-4-E4B-it", "gemma4", 15.9, 32_768, "Apache-2.0", "en and others"),
-    Served("google/gemma-4-12B-it", "gemma4_unified", 24.0, 32_768, "Apache-2.0", "en and others"),
+    Served("google/gemma-4-E2B-it", "gemma4", 9.9, 131_072, "Apache-2.0", _MORE),
+    Served("google/gemma-4-E4B-it", "gemma4", 15.5, 131_072, "Apache-2.0", _MORE),
+    Served("google/gemma-4-12B-it", "gemma4_unified", 23.9, 262_144, "Apache-2.0", _MORE),
     Served(
         "ibm-granite/granite-speech-3.3-8b",
         "granite_speech",
         17.3,
-        32_768,
+        131_072,
         "Apache-2.0",
         "en de es fr pt",
         ("audio_analysis", "text"),
@@ -126,7 +115,8 @@ def listing() -> Iterator[str]:
         yield "  ".join(cells).rstrip()
     yield ""
     yield (
-        "Weights are GB on a GPU, in bf16; without one they take twice as much. Other models of "
+        "Weights are GB on a GPU, in bf16; without one they take twice that. Contexts are tokens; "
+        "a conversation has model.transformers.max_context_tokens of them at most. Other models of "
         "the transformers library that take audio and text are tried, and refused where that fails."
     )
     yield "Not served:"
@@ -136,4 +126,4 @@ def listing() -> Iterator[str]:
 
 def _cells(served: Served) -> tuple[str, ...]:
     *cells, modes = astuple(served)
-    return (*map(str, cells), ", ".join(modes))
+    return (*("unknown" if cell is None else str(cell) for cell in cells), ", ".join(modes))

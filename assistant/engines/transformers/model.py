@@ -205,7 +205,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         tokenizer=tokenizer,
         extractor=extractor,
         generation=generation,
-        context_tokens=architecture.context_tokens(config),
+        context_tokens=min(architecture.context_tokens(config), settings.max_context_tokens),
         device=device,
     )
 

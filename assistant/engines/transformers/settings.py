@@ -40,6 +40,9 @@ class TransformersSettings(BaseModel):
     """Tokens of a reply whose options name no number."""
     prefill_chunk_tokens: Annotated[int, Field(ge=1)] = 512
     """Tokens of a prompt that are taken in at once; between, other conversations get theirs."""
+    max_context_tokens: Annotated[int, Field(ge=1024)] = 32_768
+    """Most tokens of a conversation, where the model takes more. The default holds twenty minutes
+    of speech and more, of every model; what one conversation may take, others can't have."""
     cache_gb: Annotated[float | None, Field(gt=0)] = None
     """Memory for what is kept of conversations, in GB; None: what the device has to spare."""
     temperature: Annotated[float | None, Field(ge=0, le=2), AfterValidator(_computable)] = None

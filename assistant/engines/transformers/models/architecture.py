@@ -15,10 +15,6 @@ from transformers.cache_utils import Cache
 from assistant.engines.engine import Mode
 from audio_io.pcm import Int16Array
 
-# Half an hour of speech and more. Memory is set aside for the whole of a conversation, and beyond
-# this there would be little for others.
-MAX_CONTEXT_TOKENS = 32_768
-
 Chat = list[dict[str, Any]]
 """Messages as chat templates take them: a user's `content` is a list of texts and sounds."""
 
@@ -71,9 +67,9 @@ class Architecture:
         """What remains to be done once the weights are loaded. Raises EngineError."""
 
     def context_tokens(self, config: Any) -> int:
-        """Most tokens that a prompt and its reply may take together."""
+        """Most tokens that the model can look back on."""
         tokens: int = config.get_text_config().max_position_embeddings
-        return min(tokens, MAX_CONTEXT_TOKENS)
+        return tokens
 
     # The prompt.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,51 @@ async def test_control_tokens_are_for_base_models(tmp_path: Path) -> None:
     manifest(tmp_path)
     with pytest.raises(ConfigError, match="is no base model in process"):
         await run(tmp_path, Listener({}), control_tokens=True)
+
+
+async def test_air_bench_goes_in_and_comes_out(tmp_path: Path) -> None:
+    asked = {
+        "path": "1.wav",
+        "task_name": "Speaker_Emotion",
+        "dataset_name": "iemocap",
+        "question": "How does the speaker feel?",
+        "choice_a": "happy",
+        "choice_b": "sad",
+        "answer_gt": "sad",
+        "uniq_id": 0,
+    }
+    (tmp_path / "Foundation_meta.json").write_text(json.dumps([asked]))
+    (tmp_path / "Speaker_Emotion_iemocap").mkdir()
+    write_wav(tmp_path / "Speaker_Emotion_iemocap" / "1.wav", prompt("vm-goodbye"))
+
+    def converted(way: str) -> str:
+        program = Path(__file__).parents[1] / "examples" / "air_bench.py"
+        command = [sys.executable, str(program), way, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(converted("manifest"))
+    (item,) = read_manifest(manifest, prompt=None)
+    assert item.prompt.splitlines()[1:] == [
+        "How does the speaker feel?",
+        "A. happy",
+        "B. sad",
+        "C. None",
+        "D. None",
+    ]
+    assert (item.references, item.source) == (("sad",), "Speaker_Emotion_iemocap")
+    results = tmp_path / "manifest.results.jsonl"
+    await run_evaluation(
+        Listener({"vm-goodbye": "B."}),
+        "listener",
+        manifest,
+        results,
+        task="qa",
+        language="en",
+        prompt=None,
+        at_once=1,
+    )
+    assert json.loads(converted("responses")) == {**asked, "response": "B."}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The references of the other architectures: as `tests/model_card.py` is for Qwen2-Audio.
+"""The references of all architectures: those of the others are as `tests/model_card.py` is.
 
 Each is the library's own model with `generate`, on the whole conversation from scratch. Where the
 library's processor needs packages that nothing else does, the prompt is written out by hand.
@@ -54,6 +54,7 @@ from tests.tiny_architectures import (
     build_qwen25_omni,
     build_voxtral,
 )
+from tests.tiny_models import build_qwen2_audio
 
 
 class _Card(ModelCard):
@@ -478,6 +479,7 @@ MODELS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], ModelCard]]] = 
     "granite_speech": (build_granite_speech, GraniteSpeechCard),
     "musicflamingo": (build_music_flamingo, MusicFlamingoCard),
     "phi4_multimodal": (build_phi4, Phi4Card),
+    "qwen2_audio": (build_qwen2_audio, ModelCard),
     "qwen2_5_omni": (build_qwen25_omni, Qwen25OmniCard),
     "qwen3_omni_moe": (build_qwen3_omni, Qwen3OmniCard),
     "voxtral": (build_voxtral, VoxtralCard),

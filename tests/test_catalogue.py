@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,20 @@ def test_modes_are_those_of_the_entry(architecture: str, tmp_path: Path) -> None
     modes = load(str(build(tmp_path)), ON_CPU).modes
     listed = [frozenset(s.modes) for s in SERVED if s.architecture == architecture]
     assert set(listed) == {modes}
+
+
+def test_the_readme_s_table_has_all_of_them_and_names_tests_that_there_are() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    rows = [line.split("|") for line in readme.read_text().splitlines() if line.startswith("|")]
+    head = next(number for number, row in enumerate(rows) if "`NAME`" in row[2])
+    table = list(takewhile(lambda row: len(row) == 6, rows[head + 2 :]))
+    names = {name for _, _, name, *_ in table for name in re.findall(r"`(\w+)`", name)}
+    assert names == MODELS.keys()
+    models = " ".join(row[1] for row in table)
+    for unserved in NOT_SERVED:
+        assert unserved in models
+    for file in re.findall(r"tests/\w+\.py", str(table)):
+        assert (readme.parent / file).exists()
 
 
 def test_the_command_prints_a_line_for_each() -> None:

@@ -167,9 +167,6 @@ def test_whatever_happens_replies_are_those_of_the_library(model: Model) -> None
     checkpoint, card = model
 
     class OfThese(Conversations):
-        def declared(self, session_id: int, *more: Message) -> Prompt:
-            return prompt(*self.histories[session_id], *more)
-
         @staticmethod
         def check(generator: Generator, declared: Prompt, events: list[ReplyEvent]) -> None:
             check(card, declared, events)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -33,7 +34,7 @@ from assistant.engines.transformers.memory import Conversation, Memory, make_mem
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.slots import Slots
+from assistant.engines.transformers.slots import Pool
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
 from tests import speech
@@ -45,7 +46,7 @@ ON_CPU = TransformersSettings(device="cpu", temperature=0, prefill_chunk_tokens=
 TOKENS = 12
 # Two ways of computing in float32; logits reach 15.
 TOLERANCE = 2e-4
-SLOTS = 2
+CONVERSATIONS = 2
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,13 @@ def checkpoint(tiny_qwen2_audio: Path) -> Checkpoint:
     return load(str(tiny_qwen2_audio), ON_CPU)
 
 
-def generator_of(checkpoint: Checkpoint, slots: int = SLOTS, tokens: int = 4096) -> Generator:
+def generator_of(
+    checkpoint: Checkpoint, pages: int = CONVERSATIONS, page_tokens: int = 4096
+) -> Generator:
+    """One with so little memory: a page takes a whole conversation, where nothing else is said."""
     generator = Generator(checkpoint, ON_CPU)
-    generator.memory = Memory(Slots(checkpoint, slots, tokens))
+    capacity = min(4096, pages * page_tokens)
+    generator.memory = Memory(Pool(checkpoint, pages, page_tokens, capacity))
     return generator
 
 
@@ -99,13 +104,16 @@ def events_of(generation: Generation) -> list[ReplyEvent]:
 
 
 def go_on(generator: Generator, generations: list[Generation]) -> list[list[ReplyEvent]]:
-    """A step of each: those whose prompts are in take it together."""
+    """A step of each that has room: those whose prompts are in take it together."""
     decoding = [generation for generation in generations if generation.going]
     tokens = iter(generator.tokens_after(decoding) if decoding else [])
-    return [
-        generation.take(next(tokens)) if generation.going else generation.step()
-        for generation in generations
-    ]
+
+    def step(generation: Generation) -> list[ReplyEvent]:
+        if generation.blocked:
+            return []
+        return generation.take(next(tokens)) if generation.going else generation.step()
+
+    return [step(generation) for generation in generations]
 
 
 def said(events: list[ReplyEvent]) -> Message:
@@ -149,19 +157,42 @@ def check(
 SESSIONS = st.integers(1, 4)
 
 
+# A conversation to a page, or many pages to a conversation; memory for three, or for less.
+POOLS = [(3, 4096), (1200, 2), (480, 5), (150, 16)]
+
+
 class Conversations(RuleBasedStateMachine):
-    """Four conversations and three slots, in which everything happens that can."""
+    """Four conversations and too little memory, in which everything happens that can."""
 
     checkpoint: Checkpoint
     check: Callable[[Generator, Prompt, list[ReplyEvent]], None]
 
-    @initialize()
-    def begin(self) -> None:
-        self.generator = generator_of(self.checkpoint, slots=3)
+    @initialize(pool=st.sampled_from(POOLS))
+    def begin(self, pool: tuple[int, int]) -> None:
+        self.generator = generator_of(self.checkpoint, *pool)
         self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: [], 4: []}
 
     def declared(self, session_id: int, *more: Message) -> Prompt:
-        return prompt(*self.histories[session_id], *more)
+        """With `more` at its end; where that is too long, its oldest messages are dropped."""
+        history = self.histories[session_id]
+        while True:
+            declared = prompt(*history, *more)
+            audio = {digest: part.samples for digest, part in audio_of(declared).items()}
+            tokens = self.generator.renderer.render(declared, audio).count.total
+            if tokens + TOKENS <= self.generator.memory.tokens_per_slot:
+                return declared
+            del history[0]
+
+    @invariant()
+    def every_page_is_held_or_free(self) -> None:
+        """No reply is under way between two rules."""
+        memory = self.generator.memory
+        held: list[int] = []
+        for session_id in self.histories:
+            if slot := memory.of(session_id).slot:
+                assert len(slot.pages) == memory.pool.pages_for(slot.length)
+                held += slot.pages
+        assert len(held) == len(set(held)) == memory.pool.pages.count - memory.pool.pages.free
 
     @rule(session_id=SESSIONS, turn=TURNS)
     def a_turn_is_answered(self, session_id: int, turn: Message) -> None:
@@ -185,7 +216,7 @@ class Conversations(RuleBasedStateMachine):
             steps = go_on(self.generator, [replies[id_] for id_ in going])
             for id_, news in zip(going, steps, strict=True):
                 events[id_] += news
-                if replies[id_].done or chance.random() < 0.02:
+                if replies[id_].done or (replies[id_].begun and chance.random() < 0.02):
                     replies[id_].close()
                     under_way.remove(id_)
         for id_, turn in turns.items():
@@ -290,7 +321,7 @@ def test_whatever_happens_nothing_is_left_of_what_was(tmp_path: Path) -> None:
     class Merging(Conversations):
         @staticmethod
         def check(generator: Generator, declared: Prompt, events: list[ReplyEvent]) -> None:
-            fresh = generator_of(generator.checkpoint, slots=1)
+            fresh = generator_of(generator.checkpoint, pages=1)
             assert said(events) == said(events_of(start(fresh, declared)))
 
     Merging.checkpoint = load(str(build_qwen2_audio(tmp_path, merges=MERGES)), ON_CPU)
@@ -376,7 +407,7 @@ def test_who_is_being_answered_is_not_forgotten(generator: Generator, card: Mode
     busy = [start(generator, hello, session_id=session_id) for session_id in (1, 2)]
     begun = [generation.step() for generation in busy]
     third = start(generator, hello, session_id=3)
-    with pytest.raises(EngineError, match=r"holds 2 conversations.*being answered just now"):
+    with pytest.raises(EngineError, match=r"holds 8192 tokens of .*in use just now"):
         third.step()
     third.close()
     for generation, events in zip(busy, begun, strict=True):
@@ -450,7 +481,7 @@ def test_a_thousand_replies_that_were_given_up_leave_nothing(checkpoint: Checkpo
     kinds = [type(each) for each in gc.get_objects()]
     assert kinds.count(Generation) == kinds.count(Conversation) == 0
     # Each slot can be had again.
-    kept = [start(generator, hello, session_id=session_id) for session_id in range(SLOTS)]
+    kept = [start(generator, hello, session_id=session_id) for session_id in range(CONVERSATIONS)]
     for generation in kept:
         generation.step()
 
@@ -461,13 +492,14 @@ def test_a_thousand_replies_that_were_given_up_leave_nothing(checkpoint: Checkpo
 def test_memory_is_for_as_many_conversations_as_fit(checkpoint: Checkpoint) -> None:
     whole = checkpoint.context_tokens * checkpoint.cache_shape.bytes_per_token
     assert checkpoint.cache_shape.bytes_per_token == 2 * 2 * 2 * 16 * 4
-    for gb, slots, tokens in (
+    for gb, pages, tokens in (
         (3.5 * whole / 1e9, 3, checkpoint.context_tokens),
         (0.5 * whole / 1e9, 1, checkpoint.context_tokens // 2),
         (1000 * whole / 1e9, 64, checkpoint.context_tokens),
     ):
         memory = make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": gb}))
-        assert (memory.slots, memory.tokens_per_slot) == (slots, tokens)
+        pool = memory.pool
+        assert (pool.pages.count, pool.page_tokens, pool.capacity) == (pages, tokens, tokens)
 
 
 def test_too_little_memory_for_a_conversation(

@@ -19,8 +19,8 @@ import torch
 
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Text
+from assistant.engines.transformers.attention import SLOTTED
 from assistant.engines.transformers.model import Checkpoint
-from assistant.engines.transformers.slots import ATTENTION
 from benchmarks.gpu.bench import STEPS, Bench, text_of, utterance
 from benchmarks.gpu.bounds import Bounds, measured_bounds, seconds_of
 from benchmarks.gpu.model import CONTEXT_TOKENS, REAL, SMALL, Scale, random_checkpoint
@@ -52,7 +52,7 @@ def generate_ms(checkpoint: Checkpoint, conversations: int, context: int) -> flo
 
     seconds(2)
     per_step = (seconds(1 + STEPS) - seconds(1)) / STEPS
-    checkpoint.use_attention(ATTENTION)
+    checkpoint.use_attention(SLOTTED)
     return per_step * 1000
 
 

@@ -15,11 +15,11 @@ import torch
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ReplyOptions
 from assistant.engines.transformers.generation import Generation, Generator
-from assistant.engines.transformers.memory import Memory
+from assistant.engines.transformers.memory import Memory, page_tokens
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.slots import Slots
+from assistant.engines.transformers.slots import Pool
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 STEPS = 24
@@ -37,13 +37,15 @@ class Bench:
 
     @contextmanager
     def room_for(self, conversations: int, tokens: int) -> Iterator[None]:
-        """Slots for that much, given back in the end."""
-        self.generator.memory = Memory(Slots(self.checkpoint, conversations, tokens))
+        """Memory for that much, given back in the end."""
+        size = page_tokens(self.checkpoint.device, tokens)
+        pages = conversations * -(-tokens // size)
+        self.generator.memory = Memory(Pool(self.checkpoint, pages, size, tokens))
         try:
             yield
         finally:
             del self.generator.memory
-            # Slots and their layers know each other.
+            # The pool and its layers know each other.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -57,7 +57,7 @@ class Generator:
         return EngineInfo(
             model=model,
             context_tokens=self.memory.tokens_per_slot,
-            device=f"{self.checkpoint.device_name}, which keeps {self.memory.slots} conversations",
+            device=f"{self.checkpoint.device_name}, which keeps {self.memory.report()}",
             max_audio_s=MAX_AUDIO_S,
             tools=self.renderer.calls is not None,
             transcribes=self.checkpoint.architecture.transcription("") is not None,
@@ -116,7 +116,7 @@ class Generation:
         is chosen; None until the prompt is in."""
         self.committed = not request.options.speculative
         self.begun = False
-        """Whether it holds a slot, which nobody can have until it is closed."""
+        """Whether it has its room, which nobody else can have until it is closed."""
         self.done = False
         """Whether the last step was its last."""
 
@@ -137,9 +137,8 @@ class Generation:
 
     @property
     def blocked(self) -> bool:
-        """Whether there is no slot for it to begin in just now."""
-        memory = self._generator.memory
-        return not self.begun and not memory.has_room(self._conversation, side=self._request.side)
+        """Whether there is no room for it to begin in just now."""
+        return not self.begun and not self._generator.memory.has_room(self.most_tokens)
 
     def step(self) -> Events:
         """Go on by a bounded part of the prompt or, once that is in, by a token.
@@ -171,13 +170,13 @@ class Generation:
                 yield from self._answer(slot, room)
             except Exception:
                 # Whatever has happened: nothing is to be built upon it.
-                slot.length = 0
+                slot.cut(0)
                 raise
 
     def _slot(self) -> AbstractContextManager[Slot]:
         memory = self._generator.memory
         take = memory.side_slot if self._request.side else memory.slot
-        return take(self._conversation)
+        return take(self._conversation, self.most_tokens)
 
     def _answer(self, slot: Slot, room: int) -> Steps[Events, int | None, None]:
         generator, prompt = self._generator, self._prompt
@@ -227,10 +226,15 @@ class Generation:
                 text_tokens=count.text,
                 audio_tokens=count.audio,
             )
+        return self.most_tokens - used
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it may come to take, with its prompt."""
         wanted = self._request.options.max_output_tokens
         if wanted is None:
             wanted = self._generator.settings.max_output_tokens
-        return min(context - used, wanted)
+        return min(self._generator.memory.tokens_per_slot, len(self._prompt.ids) + wanted)
 
 
 class _Clock:

@@ -1,12 +1,16 @@
 """Slots: what the model has computed of each conversation, kept from turn to turn.
 
-A slot holds the keys and values of one conversation's tokens, in memory that is set aside when the
-model is loaded: appending writes in place, and cutting costs nothing.
+The keys and values of all tokens lie in one pool of pages, which is set aside when the model is
+loaded. A slot is a list of such pages: it takes them as it grows and gives them back as it is cut,
+so that a conversation takes what it needs, and no order of coming and going leaves memory that
+nobody can use. Appending writes in place, and cutting costs nothing. What is asked beside a
+conversation begins with that conversation's own pages; whoever writes first to a page that several
+hold goes on in a copy.
 
 Several conversations take a decode step together. The weights, which are most of what a step has to
-read, are then read once for all; attention, in which conversations have nothing in common, runs for
-each slot on exactly the tokens that it holds. So nothing is padded, copied or masked, lengths don't
-matter, and each computes what it would compute alone.
+read, are then read once for all; attention, in which conversations have nothing in common, sees for
+each slot exactly the tokens that it holds (`attention.py`). So nothing is padded or masked, lengths
+don't matter, and each computes what it would compute alone.
 """
 
 from __future__ import annotations
@@ -17,14 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from assistant.engines.transformers.model import Checkpoint
-
-ATTENTION = "slotted"
+from assistant.engines.transformers.attention import SLOTTED, Feed, Kept
+from assistant.engines.transformers.model import Checkpoint, LayerShape
+from assistant.engines.transformers.pages import Pages
 
 Units = NDArray[np.int64]
 """A sequence of tokens, by which the model's state after it can be told: (n,).
@@ -37,13 +38,13 @@ stands for its samples.
 class Slot:
     """The computed state of one sequence of tokens."""
 
-    def __init__(self, slots: Slots, row: int) -> None:
-        self.row = row
-        """Its place among the slots."""
+    def __init__(self, pool: Pool) -> None:
         self.length = 0
         """How many tokens it holds. What lies behind them is left over, and without meaning."""
-        self._slots = slots
-        self._units: Units = np.zeros(slots.capacity, np.int64)
+        self.pages: list[int] = []
+        """Where they lie, in order: the last page may not be full."""
+        self._pool = pool
+        self._units: Units = np.zeros(pool.capacity, np.int64)
 
     def keep(self, units: Units) -> int:
         """Cut what isn't a beginning of `units`, but for its last one, which is to be computed.
@@ -52,15 +53,35 @@ class Slot:
         """
         limit = min(self.length, len(units) - 1)
         differs = np.flatnonzero(self._units[:limit] != units[:limit])
-        self.length = int(differs[0]) if len(differs) else limit
+        self.cut(int(differs[0]) if len(differs) else limit)
         return self.length
+
+    def cut(self, length: int) -> None:
+        """Keep the first `length` tokens, and the pages that they lie in."""
+        self.length = length
+        full = -(-length // self._pool.page_tokens)
+        self._pool.pages.let_go(self.pages[full:])
+        del self.pages[full:]
+
+    def cut_a_page(self) -> None:
+        """Let go of the last page."""
+        self.cut((len(self.pages) - 1) * self._pool.page_tokens)
+
+    def make_room(self, tokens: int) -> None:
+        """Have pages of its own for so many more. Raises EngineError where there are none."""
+        pool = self._pool
+        whole, begun = divmod(self.length, pool.page_tokens)
+        if begun:
+            self.pages[whole] = pool.writable(self.pages[whole], begun)
+        while len(self.pages) * pool.page_tokens < self.length + tokens:
+            self.pages.append(pool.pages.take())
 
     def feed(self, embeddings: torch.Tensor, units: Units) -> torch.Tensor:
         """Take in tokens: their embeddings, (n, width), and what they are.
 
         Returns the last one's hidden state, (1, width). Where it fails, nothing has been taken in.
         """
-        return self._slots.feed([self], embeddings[None], units[None])
+        return self._pool.feed([self], embeddings[None], units[None])
 
     def extend(self, units: Units) -> None:
         """Hold these too; their keys and values have been written."""
@@ -68,34 +89,39 @@ class Slot:
         self._units[self.length : end] = units
         self.length = end
 
-    def copy(self, other: Slot, length: int) -> None:
-        """Hold the first `length` tokens of `other`."""
-        self._slots.copy(other.row, self.row, length)
-        self._units[:length] = other._units[:length]
-        self.length = length
+    def share(self, other: Slot) -> None:
+        """Hold what `other` holds, in the place of nothing."""
+        assert not self.pages
+        self._units[: other.length] = other._units[: other.length]
+        self.length = other.length
+        self.pages = other.pages.copy()
+        self._pool.pages.share(self.pages)
 
 
-class Slots:
-    """All slots of a model."""
+class Pool:
+    """The memory of all slots of a model."""
 
-    def __init__(self, checkpoint: Checkpoint, count: int, tokens: int) -> None:
-        """`count` slots for `tokens` tokens each. Raises torch.OutOfMemoryError."""
-        checkpoint.use_attention(ATTENTION)
+    def __init__(self, checkpoint: Checkpoint, pages: int, page_tokens: int, capacity: int) -> None:
+        """`pages` of `page_tokens` each, for slots of at most `capacity` tokens.
+
+        Raises torch.OutOfMemoryError.
+        """
+        checkpoint.use_attention(SLOTTED)
         self._checkpoint = checkpoint
-        self.capacity = tokens
-        """Most tokens that one may hold."""
-        shape = checkpoint.cache_shape
-        kind: Any = {"dtype": checkpoint.model.dtype, "device": checkpoint.device}
-        sizes = [(count, layer.heads, tokens, layer.width) for layer in shape.layers]
-        self._layers = [
-            _Layer(self, torch.empty(size, **kind), torch.empty(size, **kind)) for size in sizes
-        ]
+        self.page_tokens = page_tokens
+        self.capacity = capacity
+        """Most tokens that one slot may hold."""
+        self.pages = Pages(pages)
+        self._layers = [_Layer(self) for _ in checkpoint.cache_shape.layers]
+        for layer, shape in zip(self._layers, checkpoint.cache_shape.layers, strict=True):
+            layer.keys, layer.values = self._numbers(shape), self._numbers(shape)
         self._cache = Cache(layers=list(self._layers))
-        self.all = [Slot(self, row) for row in range(count)]
-        self.fed: Sequence[Slot] = ()
-        """Those that are taking in tokens just now."""
-        self.places: tuple[torch.Tensor, torch.Tensor]
-        """Where these tokens go: rows, int64 (slots, 1), and positions, int64 (slots, n)."""
+        self.fed: Feed
+        """What is being taken in just now."""
+
+    def pages_for(self, tokens: int) -> int:
+        """How many pages so many tokens take."""
+        return -(-tokens // self.page_tokens)
 
     def feed(
         self, slots: Sequence[Slot], embeddings: torch.Tensor, units: NDArray[np.int64]
@@ -103,39 +129,71 @@ class Slots:
         """Have one slot take in n tokens, or several one each.
 
         Takes their embeddings, (slots, n, width), and units, (slots, n). Returns the hidden states
-        of each one's last, (slots, width). Where it fails, nothing has been taken in.
+        of each one's last, (slots, width). Where it fails, nothing has been taken in. Raises
+        EngineError where there are no pages for them.
         """
         count = embeddings.shape[1]
         assert len(slots) == 1 or count == 1
-        device = embeddings.device
-        rows = torch.tensor([[slot.row] for slot in slots], device=device)
-        positions = torch.tensor(
-            [range(slot.length, slot.length + count) for slot in slots], device=device
-        )
-        self.fed, self.places = slots, (rows, positions)
-        hidden = self._checkpoint.hidden_states(embeddings, positions, self._cache)
+        for slot in slots:
+            slot.make_room(count)
+        self.fed = self._feed(slots, count, embeddings.device)
+        hidden = self._checkpoint.hidden_states(embeddings, self.fed.positions, self._cache)
         for slot, taken in zip(slots, units, strict=True):
             slot.extend(taken)
         return hidden[:, -1]
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first tokens of a row to another."""
+    def writable(self, page: int, tokens: int) -> int:
+        """The same page, or where others hold it too, a copy of its first `tokens`."""
+        if self.pages.is_shared(page) and not self.pages.free:
+            # Whoever else holds it may be the one that lets go.
+            self.pages.reclaim()
+        if not self.pages.is_shared(page):
+            return page
+        copy = self.pages.take()
         for layer in self._layers:
             for numbers in (layer.keys, layer.values):
                 assert numbers is not None
-                numbers[target, :, :length] = numbers[source, :, :length]
+                numbers[copy, :, :tokens] = numbers[page, :, :tokens]
+        self.pages.let_go([page])
+        return copy
+
+    def _feed(self, slots: Sequence[Slot], count: int, device: torch.device) -> Feed:
+        size = self.page_tokens
+        positions = [range(slot.length, slot.length + count) for slot in slots]
+        pages = [
+            [slot.pages[at // size] for at in of_one]
+            for slot, of_one in zip(slots, positions, strict=True)
+        ]
+        offsets = [[at % size for at in of_one] for of_one in positions]
+        # One for all three, since on a GPU each would cost a copy.
+        places = torch.tensor([pages, offsets, positions], device=device).unbind()
+        return Feed(
+            pages=places[0],
+            offsets=places[1],
+            positions=places[2],
+            reach=[(slot.pages, slot.length + count) for slot in slots],
+        )
+
+    def _numbers(self, shape: LayerShape) -> torch.Tensor:
+        """What is kept of one layer, keys or values: (pages, heads, tokens, head width)."""
+        device = self._checkpoint.device
+        kind: Any = {"dtype": self._checkpoint.model.dtype, "device": device}
+        pages, tokens = self.pages.count, self.page_tokens
+        if device.type == "cpu":
+            return torch.empty((pages, shape.heads, tokens, shape.width), **kind)
+        # Token by token in memory, as GPU kernels for pages take them; a CPU reads this up to seven
+        # times slower.
+        return torch.empty((pages, tokens, shape.heads, shape.width), **kind).transpose(1, 2)
 
 
 class _Layer(CacheLayerMixin):
-    """One layer of all slots, as the library's attention asks for it."""
+    """One layer of the pool, as the library's models ask for it."""
 
     is_sliding = False
 
-    def __init__(self, slots: Slots, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """`keys`, `values`: (slots, heads, tokens, head width)."""
+    def __init__(self, pool: Pool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._slots = slots
-        self.keys, self.values = keys, values
+        self._pool = pool
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -143,53 +201,22 @@ class _Layer(CacheLayerMixin):
 
     def update(  # type: ignore[override]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Write what is new; returns the keys and the values of each slot that is fed."""
+    ) -> tuple[Kept, Kept]:
+        """Write what is new; returns what the attention of `attention.py` takes."""
         return self._extended(self.keys, key_states), self._extended(self.values, value_states)
 
-    def _extended(self, kept: torch.Tensor | None, new: torch.Tensor) -> list[torch.Tensor]:
-        assert kept is not None
-        rows, positions = self._slots.places
+    def _extended(self, numbers: torch.Tensor | None, new: torch.Tensor) -> Kept:
+        assert numbers is not None
+        feed = self._pool.fed
         # One write for all, since on a GPU each would cost a launch.
-        kept[rows, :, positions] = new.transpose(1, 2)
-        count = new.shape[2]
-        return [kept[slot.row : slot.row + 1, :, : slot.length + count] for slot in self._slots.fed]
+        numbers[feed.pages, :, feed.offsets] = new.transpose(1, 2)
+        return Kept(numbers, feed)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        return max(slot.length for slot in self._slots.fed)
+        return self._pool.fed.held
 
     def get_max_length(self) -> int:
-        return self._slots.capacity
-
-
-def _attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
-    attention_mask: torch.Tensor | None,
-    sliding_window: int | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """The library's own attention, for each slot by itself.
-
-    `query`: (slots, heads, n, head width); the mask is that of one slot, or none.
-    """
-    if query.shape[2] == 1:
-        # The last token sees all, or all of its window; the mask would be that of the longest.
-        attention_mask = None
-        if sliding_window:
-            keys = [key[:, :, -sliding_window:] for key in keys]
-            values = [value[:, :, -sliding_window:] for value in values]
-    attended = [
-        sdpa_attention_forward(module, of_one[None], key, value, attention_mask, **options)[0]
-        for of_one, key, value in zip(query, keys, values, strict=True)
-    ]
-    return torch.cat(attended), None
-
-
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        return self._pool.capacity

@@ -1,0 +1,150 @@
+"""Pages of memory: taken as conversations grow, given back as they are cut, shared and lent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assistant.engines.engine import Started, TokenCount
+from assistant.engines.transformers.generation import Generator
+from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.slots import Slot
+from assistant.errors import EngineError
+from tests.dialogue import prompt, user
+from tests.model_card import ModelCard
+from tests.test_transformers_session import (
+    ON_CPU,
+    TOKENS,
+    check,
+    events_of,
+    generator_of,
+    said,
+    start,
+    started,
+)
+
+PAGE_TOKENS = 16
+HELLO = prompt(user("Hello."))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_qwen2_audio: Path) -> Checkpoint:
+    return load(str(tiny_qwen2_audio), ON_CPU)
+
+
+@pytest.fixture(scope="module")
+def card(tiny_qwen2_audio: Path) -> ModelCard:
+    return ModelCard(tiny_qwen2_audio)
+
+
+def pages_in_use(generator: Generator) -> int:
+    pages = generator.memory.pool.pages
+    return pages.count - pages.free
+
+
+def slot_of(generator: Generator, session_id: int) -> Slot:
+    slot = generator.memory.of(session_id).slot
+    assert slot is not None
+    return slot
+
+
+def test_a_conversation_has_as_many_pages_as_its_tokens_take(checkpoint: Checkpoint) -> None:
+    generator = generator_of(checkpoint, 64, PAGE_TOKENS)
+    events = events_of(start(generator, HELLO))
+    held = started(events).report.prompt.total + TOKENS - 1
+    slot = slot_of(generator, 1)
+    assert slot.length == held
+    assert pages_in_use(generator) == len(slot.pages) == -(-held // PAGE_TOKENS)
+    slot.cut(2 * PAGE_TOKENS)
+    assert pages_in_use(generator) == 2
+    slot.cut(2 * PAGE_TOKENS - 1)
+    assert pages_in_use(generator) == 2
+    generator.memory.forget(1)
+    assert pages_in_use(generator) == 0
+
+
+def test_who_was_idle_for_longest_loses_its_end_and_no_more(
+    checkpoint: Checkpoint, card: ModelCard
+) -> None:
+    generator = generator_of(checkpoint, 16, PAGE_TOKENS)
+    for session_id in (1, 2):
+        events_of(start(generator, HELLO, session_id=session_id))
+    before = [slot_of(generator, session_id).length for session_id in (1, 2)]
+    free = generator.memory.pool.pages.free
+    # One page more than is free.
+    longer = prompt(user("Hello." + "a" * ((free + 1) * PAGE_TOKENS - before[0])))
+    events_of(start(generator, longer, session_id=3))
+    full = before[0] // PAGE_TOKENS
+    assert [slot_of(generator, id_).length for id_ in (1, 2)] == [full * PAGE_TOKENS, before[1]]
+    # It goes on with what it still has.
+    events = events_of(start(generator, HELLO))
+    reused = started(events).report.reused.total
+    assert reused == min(full * PAGE_TOKENS, started(events).report.prompt.total - 1)
+    check(card, HELLO, events)
+
+
+def test_a_reply_that_has_begun_never_runs_out(checkpoint: Checkpoint, card: ModelCard) -> None:
+    """Others wait, or are told so."""
+    generator = generator_of(checkpoint, 12, PAGE_TOKENS)
+    replies = [start(generator, HELLO, session_id=session_id) for session_id in (1, 2, 3)]
+    most = replies[0].most_tokens
+    assert 2 * -(-most // PAGE_TOKENS) <= 12 < 3 * -(-most // PAGE_TOKENS)
+    begun = [reply.step() for reply in replies[:2]]
+    assert [reply.blocked for reply in replies] == [False, False, True]
+    with pytest.raises(EngineError, match="holds 192 tokens of conversations, and all of it"):
+        replies[2].step()
+    for reply, events in zip(replies, begun, strict=False):
+        check(card, HELLO, events + events_of(reply))
+    again = start(generator, HELLO, session_id=3)
+    assert not again.blocked
+    check(card, HELLO, events_of(again))
+
+
+def test_what_is_asked_beside_shares_the_pages_of_the_conversation(
+    checkpoint: Checkpoint, card: ModelCard
+) -> None:
+    generator = generator_of(checkpoint, 32, PAGE_TOKENS)
+    first = prompt(user("a" * 65))
+    events = events_of(start(generator, first))
+    alone = slot_of(generator, 1).pages.copy()
+    declared = prompt(*first.messages, said(events), user("Why?"))
+    beside, main = start(generator, declared, side=True), start(generator, declared)
+    taken = beside.step()
+    # It has those of its own that go beyond, and one for its part of the last.
+    more = -(-started(taken).report.prompt.total // PAGE_TOKENS) - len(alone)
+    assert pages_in_use(generator) == len(alone) + more + 1
+    # Now the conversation itself goes on: it was the first, and has its last page for itself.
+    check(card, declared, events_of(main))
+    assert slot_of(generator, 1).pages[: len(alone)] == alone
+    check(card, declared, taken + events_of(beside))
+    assert pages_in_use(generator) == len(slot_of(generator, 1).pages)
+
+
+def test_a_page_is_had_alone_where_who_shared_it_has_to_go(
+    checkpoint: Checkpoint, card: ModelCard
+) -> None:
+    """There is no page left to copy to, and none is needed."""
+    generator = generator_of(checkpoint, 1, 128)
+    events_of(start(generator, HELLO, tokens=0))
+    held = slot_of(generator, 1).length
+    events = events_of(start(generator, HELLO, side=True))
+    assert started(events).report.reused == TokenCount(held - 1)
+    check(card, HELLO, events)
+    assert slot_of(generator, 1).length == 0
+
+
+def test_a_reply_that_fails_gives_all_back(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = generator_of(checkpoint, 32, PAGE_TOKENS)
+    generation = start(generator, HELLO)
+    assert isinstance(generation.step()[0], Started)
+
+    def failing(self: Checkpoint, *args: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(Checkpoint, "hidden_states", failing)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        events_of(generation)
+    assert pages_in_use(generator) == 0

@@ -90,8 +90,13 @@ class Checkpoint:
 
         `samples`: int16 (n,), 16 kHz mono, at most 30 s.
         """
-        # A copy, since a view would keep all 30 s of it in memory.
-        return self.architecture.encode_audio(self.model, self.extractor, samples).clone()
+        return self.encode_audios([samples])[0]
+
+    def encode_audios(self, sounds: Sequence[Int16Array]) -> list[torch.Tensor]:
+        """The same of several sounds: of each what it comes to alone."""
+        encoded = self.architecture.encode_audios(self.model, self.extractor, sounds)
+        # Copies, since a view would keep all that was computed of all of them in memory.
+        return [of_one.clone() for of_one in encoded]
 
     def embed(self, ids: Sequence[int], hears: Sequence[bool]) -> torch.Tensor:
         """The embeddings of n text tokens: (n, width).

@@ -41,6 +41,12 @@ class Architecture:
     """Whether a prompt with audio is computed another way than one without, from its first token
     on, so that nothing of one serves the other."""
 
+    encodes_together = False
+    """Whether `encode_audios` takes several at once, for hardly more than the longest alone.
+
+    Not where the encoder hears the silence that makes sounds equally long, nor where it hears 30 s
+    of every sound."""
+
     # Loading.
 
     def part(self, config: Any) -> Any:
@@ -103,8 +109,17 @@ class Architecture:
     # What the model computes.
 
     def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
-        """What stands for audio between the embeddings of text: (tokens, width)."""
-        raise NotImplementedError
+        """What stands for audio between the embeddings of text: (tokens, width).
+
+        An entry gives either this or `encode_audios`.
+        """
+        return self.encode_audios(model, extractor, [samples])[0]
+
+    def encode_audios(
+        self, model: Any, extractor: Any, sounds: Sequence[Int16Array]
+    ) -> list[torch.Tensor]:
+        """The same of several sounds: of each what it comes to alone."""
+        return [self.encode_audio(model, extractor, samples) for samples in sounds]
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens: int64 (n,) to (n, width)."""

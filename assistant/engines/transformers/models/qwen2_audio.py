@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import gelu
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoProcessor, GenerationConfig
 
 from assistant.engines.engine import Mode
@@ -37,6 +39,7 @@ class Qwen2Audio(Architecture):
 
     model_type = "qwen2_audio"
     library_class = "Qwen2AudioForConditionalGeneration"
+    encodes_together = True
 
     def front_end(self, folder: Path) -> tuple[Any, Any]:
         # A checkpoint without a chat template has the one in the processor's code.
@@ -57,20 +60,30 @@ class Qwen2Audio(Architecture):
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
         return _lengths(model, frames_in_use(extractor, sample_count))[1]
 
-    def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
+    def encode_audios(
+        self, model: Any, extractor: Any, sounds: Sequence[Int16Array]
+    ) -> list[torch.Tensor]:
         # The library's own forward takes 30 s, whatever was said, and masks what is silence behind
-        # it. Without that silence there is nothing to mask, and little to compute.
+        # it. Without that silence there is nothing to mask, and little to compute. Among several,
+        # what is behind the shorter ones is masked.
         tower = model.base_model.audio_tower
-        positions, _ = _lengths(model, frames_in_use(extractor, len(samples)))
-        spectrogram = short_log_mel(extractor, samples, model.device).to(model.dtype)
+        lengths = [_lengths(model, frames_in_use(extractor, len(samples))) for samples in sounds]
+        positions = [count for count, _ in lengths]
+        longest = max(positions)
+        spectrograms = [short_log_mel(extractor, samples, model.device)[0].T for samples in sounds]
+        spectrogram = pad_sequence(spectrograms, batch_first=True).transpose(1, 2).to(model.dtype)
         heard = gelu(tower.conv1(spectrogram))
-        heard = gelu(tower.conv2(heard)).transpose(1, 2)[:, :positions]
-        heard = heard + tower.embed_positions.weight[:positions]
+        heard = gelu(tower.conv2(heard)).transpose(1, 2)[:, :longest]
+        heard = heard + tower.embed_positions.weight[:longest]
+        mask = None
+        if min(positions) < longest:
+            ends = torch.tensor(positions, device=model.device)
+            mask = (torch.arange(longest, device=model.device) < ends[:, None])[:, None, None]
         for layer in tower.layers:
-            heard = layer(heard, None)
+            heard = layer(heard, mask)
         pooled = tower.avg_pooler(heard.transpose(1, 2)).transpose(1, 2)
-        projected: torch.Tensor = model.base_model.multi_modal_projector(tower.layer_norm(pooled))
-        return projected[0]
+        projected = model.base_model.multi_modal_projector(tower.layer_norm(pooled))
+        return [of_one[:tokens] for of_one, (_, tokens) in zip(projected, lengths, strict=True)]
 
 
 def _lengths(model: Any, frames: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ The talker, which would say it aloud, and the eyes are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Qwen25Omni(Architecture):
     # Its own code passes it beside the generation config.
     ends = ("<|im_end|>",)
     unused = ("visual",)
+    encodes_together = True
 
     def part(self, config: Any) -> Any:
         return config.thinker_config
@@ -32,11 +34,15 @@ class Qwen25Omni(Architecture):
         tower = model.base_model.audio_tower
         return int(tower._get_feat_extract_output_lengths(frames)[1])
 
-    def encode_audio(self, model: Any, extractor: Any, samples: Int16Array) -> torch.Tensor:
-        spectrogram, in_use = log_mel(extractor, samples, model.device)
-        heard = model.base_model.get_audio_features(spectrogram, feature_attention_mask=in_use)
-        encoded: torch.Tensor = heard.last_hidden_state
-        return encoded
+    def encode_audios(
+        self, model: Any, extractor: Any, sounds: Sequence[Int16Array]
+    ) -> list[torch.Tensor]:
+        # Its encoder cuts sounds into windows, and hears nothing beyond each.
+        features = [log_mel(extractor, samples, model.device) for samples in sounds]
+        spectrograms, in_use = map(torch.cat, zip(*features, strict=True))
+        heard = model.base_model.get_audio_features(spectrograms, feature_attention_mask=in_use)
+        tokens = [self.audio_tokens(model, extractor, len(samples)) for samples in sounds]
+        return list(heard.last_hidden_state.split(tokens))
 
 
 class Qwen3Omni(Qwen25Omni):
@@ -47,8 +53,15 @@ class Qwen3Omni(Qwen25Omni):
 
     model_type = "qwen3_omni_moe"
     library_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
+    encodes_together = False
 
     def audio_tokens(self, model: Any, extractor: Any, sample_count: int) -> int:
         frames = frames_in_use(extractor, sample_count)
         window = model.config.audio_config.n_window
         return int(qwen3._get_feat_extract_output_lengths(frames, window))  # type: ignore[no-untyped-call]
+
+    def encode_audios(
+        self, model: Any, extractor: Any, sounds: Sequence[Int16Array]
+    ) -> list[torch.Tensor]:
+        alone = super().encode_audios
+        return [alone(model, extractor, [samples])[0] for samples in sounds]

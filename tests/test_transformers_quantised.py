@@ -80,9 +80,8 @@ def logits_of(checkpoint: Checkpoint) -> torch.Tensor:
     generator = generator_of(checkpoint)
     audio = {digest: part.samples for digest, part in audio_of(QUESTION).items()}
     rendered = generator.renderer.render(QUESTION, audio)
-    steps = Prefill(checkpoint, Conversation(audio), rendered).steps(
-        generator.memory.pool.all[0], 64
-    )
+    sounds = generator.hearing.of(Conversation(audio), rendered)
+    steps = Prefill(checkpoint, rendered, sounds).steps(generator.memory.pool.all[0], 64)
     while True:
         try:
             next(steps)

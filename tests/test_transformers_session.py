@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -365,13 +365,13 @@ def test_an_interrupted_reply_is_cut_to_what_was_delivered(generator: Generator)
 
 def test_audio_is_encoded_once(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    real = Checkpoint.encode_audio
+    real = Checkpoint.encode_audios
 
-    def counting(self: Checkpoint, samples: Int16Array) -> torch.Tensor:
-        encoded.append(len(samples))
-        return real(self, samples)
+    def counting(self: Checkpoint, sounds: Sequence[Int16Array]) -> list[torch.Tensor]:
+        encoded.extend(map(len, sounds))
+        return real(self, sounds)
 
-    monkeypatch.setattr(Checkpoint, "encode_audio", counting)
+    monkeypatch.setattr(Checkpoint, "encode_audios", counting)
     sounds = [speech.phrase("Front_Left"), speech.phrase("Side_Right")]
     history: list[Message] = []
     for sound in sounds:

@@ -22,6 +22,7 @@ from assistant.engines.engine import (
     Usage,
 )
 from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
+from assistant.engines.transformers.hearing import Hearing
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
@@ -44,6 +45,7 @@ class Generator:
         self.settings = settings
         self.memory: Memory = make_memory(checkpoint, settings)
         self.renderer = PromptRenderer(checkpoint)
+        self.hearing = Hearing(checkpoint)
         self.sampler = Sampler(checkpoint, settings)
         tokenizer = checkpoint.tokenizer
         self.tokenizer = tokenizer.backend_tokenizer
@@ -109,6 +111,7 @@ class Generation:
         self._prompt = generator.renderer.render(
             request.prompt, conversation.samples, request.options.transcribe
         )
+        self._sounds = generator.hearing.of(conversation, self._prompt)
         self._steps = self._run()
         self._tokens = 0
         self.going: tuple[Slot, int, Choices] | None = None
@@ -162,6 +165,7 @@ class Generation:
     def close(self) -> None:
         """Let go of what it holds, but for what the conversation keeps."""
         self._steps.close()
+        self._sounds.close()
 
     def _run(self) -> Steps[Events, int | None, None]:
         room = self._room()
@@ -183,7 +187,7 @@ class Generation:
         held = slot.length
         kept = slot.keep(prompt.units)
         reused = prompt.count_of(kept)
-        prefill = Prefill(generator.checkpoint, self._conversation, prompt)
+        prefill = Prefill(generator.checkpoint, prompt, self._sounds)
         hidden = yield from prefill.steps(slot, generator.settings.prefill_chunk_tokens)
         events: Events = [Started(PrefillReport(prompt.count, reused, held - kept))]
         clock = _Clock(self._request.asked_s)

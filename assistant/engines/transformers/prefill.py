@@ -7,9 +7,9 @@ from collections.abc import Generator as Steps
 import torch
 
 from assistant.engines.engine import ReplyEvent
-from assistant.engines.transformers.memory import Conversation
+from assistant.engines.transformers.hearing import Sounds
 from assistant.engines.transformers.model import Checkpoint
-from assistant.engines.transformers.prompt import AudioSpan, RenderedPrompt
+from assistant.engines.transformers.prompt import RenderedPrompt
 from assistant.engines.transformers.slots import Slot
 
 Events = list[ReplyEvent]
@@ -19,41 +19,29 @@ Events = list[ReplyEvent]
 class Prefill:
     """Computes what of a prompt isn't there yet."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, conversation: Conversation, prompt: RenderedPrompt
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, prompt: RenderedPrompt, sounds: Sounds) -> None:
         self._checkpoint = checkpoint
-        self._conversation = conversation
         self._prompt = prompt
+        self._sounds = sounds
 
     def steps(self, slot: Slot, chunk_tokens: int) -> Steps[Events, int | None, torch.Tensor]:
         """Bring `slot`, which holds a beginning of the prompt, to its end.
 
-        Each step takes in a chunk, or encodes an audio part, and has nothing to tell. Returns the
+        Each step takes in a chunk, or encodes audio parts, and has nothing to tell. Returns the
         hidden state of the last token, (1, width).
         """
-        prompt = self._prompt
+        prompt, sounds = self._prompt, self._sounds
         while True:
             start = slot.length
             end = min(start + chunk_tokens, len(prompt.ids))
             for span in prompt.audio:
-                if span.start < end and span.end > start and not self._is_encoded(span):
-                    self._encoded(span)
+                if span.start < end and span.end > start and not sounds.is_encoded(span):
+                    sounds.encoded(span)
                     yield []
             hidden = slot.feed(self._embed(start, end), prompt.units[start:end])
             if end == len(prompt.ids):
                 return hidden
             yield []
-
-    def _is_encoded(self, span: AudioSpan) -> bool:
-        return span.digest in self._conversation.encoded
-
-    def _encoded(self, span: AudioSpan) -> torch.Tensor:
-        # In a pause, another reply of this conversation may have dropped it.
-        if not self._is_encoded(span):
-            encoded = self._checkpoint.encode_audio(span.samples)
-            self._conversation.encoded[span.digest] = encoded
-        return self._conversation.encoded[span.digest]
 
     def _embed(self, start: int, end: int) -> torch.Tensor:
         """The embeddings of the prompt's tokens from `start` to `end`: (n, width)."""
@@ -62,6 +50,6 @@ class Prefill:
         for span in self._prompt.audio:
             first, last = max(span.start, start), min(span.end, end)
             if first < last:
-                encoded = self._encoded(span)[first - span.start : last - span.start]
+                encoded = self._sounds.encoded(span)[first - span.start : last - span.start]
                 embeddings[first - start : last - start] = encoded
         return embeddings

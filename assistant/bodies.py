@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -32,18 +34,13 @@ async def read_offer(request: Request) -> tuple[str, dict[str, Any]]:
     if content_type == "application/sdp":
         return _text(await request.body()), {}
     if content_type == "multipart/form-data":
-        try:
-            async with request.form(max_files=2, max_fields=2) as form:
-                if "sdp" not in form:
-                    raise BadRequestError("The form has no part 'sdp'.")
-                offer, settings = form["sdp"], form.get("session", "{}")
-                return _text(await _part(offer)), _json_object(
-                    await _part(settings), "The part 'session'"
-                )
-        except HTTPException as error:
-            raise BadRequestError(f"The form can't be read: {error.detail}") from error
-        except FormParserError as error:
-            raise BadRequestError(f"The form can't be read: {error}.") from error
+        async with _form(request, max_files=2, max_fields=2) as form:
+            if "sdp" not in form:
+                raise BadRequestError("The form has no part 'sdp'.")
+            offer, settings = form["sdp"], form.get("session", "{}")
+            return _text(await _part(offer)), _json_object(
+                await _part(settings), "The part 'session'"
+            )
     raise BadRequestError(
         f"The content type is '{content_type}'; send the offer as application/sdp, or as "
         "multipart/form-data with the parts 'sdp' and 'session'."
@@ -56,14 +53,23 @@ async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
     Raises BadRequestError.
     """
     _check_length(request, max_bytes + MAX_FIELDS_BYTES)
+    async with _form(request, max_files=1, max_fields=32) as form:
+        key, file = form.get("key"), form.get("file")
+        if not isinstance(key, str) or not isinstance(file, UploadFile):
+            raise BadRequestError("The form has no 'key' with a 'file'.")
+        return key, await file.read()
+
+
+@asynccontextmanager
+async def _form(request: Request, *, max_files: int, max_fields: int) -> AsyncIterator[FormData]:
+    """The form that is the request's body, until the context ends. Raises BadRequestError."""
     try:
-        async with request.form(max_files=1, max_fields=32) as form:
-            key, file = form.get("key"), form.get("file")
-            if not isinstance(key, str) or not isinstance(file, UploadFile):
-                raise BadRequestError("The form has no 'key' with a 'file'.")
-            return key, await file.read()
-    except MultiPartException as error:
-        raise BadRequestError(f"The form can't be read: {error.message}") from error
+        async with request.form(max_files=max_files, max_fields=max_fields) as form:
+            yield form
+    except HTTPException as error:
+        raise BadRequestError(f"The form can't be read: {error.detail}") from error
+    except FormParserError as error:
+        raise BadRequestError(f"The form can't be read: {error}.") from error
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:

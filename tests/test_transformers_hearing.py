@@ -109,7 +109,7 @@ def test_what_conversations_wait_for_is_encoded_together(
         # Already there in this very prompt.
         prompt(user(seconds(20, 1.5), seconds(20, 1.5))),
     ]
-    generator = generator_of(checkpoint, slots=3)
+    generator = generator_of(checkpoint, pages=3)
     replies = [start(generator, one, session_id=number) for number, one in enumerate(declared)]
     for one, events in zip(declared, events_of_all(replies), strict=True):
         check(card, one, events)
@@ -119,7 +119,7 @@ def test_what_conversations_wait_for_is_encoded_together(
 def test_a_batch_takes_no_longer_than_the_longest_sound(
     checkpoint: Checkpoint, batches: list[list[float]]
 ) -> None:
-    generator = generator_of(checkpoint, slots=3)
+    generator = generator_of(checkpoint, pages=3)
     long = start(generator, prompt(user(seconds(0, 30))), session_id=1, tokens=1)
     # The parts of a long turn.
     parts = prompt(user(seconds(1, 9), seconds(10, 10), seconds(20, 11), seconds(31, 0.5)))

@@ -30,7 +30,7 @@ async def read_offer(request: Request) -> tuple[str, dict[str, Any]]:
     Raises BadRequestError.
     """
     _check_length(request, MAX_OFFER_BYTES)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/sdp":
         return _text(await request.body()), {}
     if content_type == "multipart/form-data":
@@ -103,6 +103,8 @@ def _json_object(body: bytes, name: str) -> dict[str, Any]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"{name} is not JSON: {error}.") from error
+    if value is None:  # As if there was none.
+        return {}
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} is not a JSON object.")
     if is_too_deep(value):

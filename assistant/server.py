@@ -81,7 +81,6 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
         expose_headers=["Location"],
     )
     mount_errors(app)
-    app.mount("/web", _PageFiles(directory=WEB))
 
     @app.get("/")
     async def page() -> FileResponse:
@@ -164,6 +163,9 @@ def create_app(config: Config, engine: Engine, registry: SessionRegistry | None 
     async def no_such_route(websocket: WebSocket) -> None:
         missing = f"Invalid URL (GET {websocket.url.path})"
         await websocket.send_denial_response(error_response(404, None, missing))
+
+    # After the route for websockets, of which it knows nothing.
+    app.mount("/web", _PageFiles(directory=WEB))
 
     async def serve_peer(peer: Peer, request: Request) -> None:
         await calls.serve(peer, session_wishes(request))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +17,7 @@ from assistant.config import Config
 from assistant.engines.engine import EngineInfo
 from assistant.server import create_app
 from tests.scripted_engine import ScriptedModel
+from tests.test_websocket_end import SCOPE
 
 SDP = {"content-type": "application/sdp"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -37,6 +40,21 @@ async def client_of(
         httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
     ):
         yield client
+
+
+async def test_nothing_but_the_protocol_speaks_by_websocket() -> None:
+    app = create_app(Config(), ScriptedModel())
+    for path in ("/v1/nothing", "/", "/web/app.js"):
+        said: list[Any] = []
+
+        async def send(message: Any, said: list[Any] = said) -> None:
+            said.append(message)
+
+        extensions = {"websocket.http.response": {}}
+        await app({**SCOPE, "path": path, "extensions": extensions}, asyncio.Queue().get, send)
+        assert [message.get("status") for message in said] == [404, None]
+        error = json.loads(said[-1]["body"])["error"]
+        assert error["message"] == f"Invalid URL (GET {path})"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -33,6 +34,7 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
         ({"event_id": "e"}, "missing_required_parameter", "type"),
         ({"type": "session.create"}, "invalid_value", "type"),
         ({"type": 5}, "invalid_value", "type"),
+        ({"type": None}, "invalid_value", "type"),
         ({"type": ["x"]}, "invalid_value", "type"),
         ({"type": "session.update"}, "missing_required_parameter", "session"),
         ({"type": "session.update", "session": []}, "invalid_type", "session"),
@@ -139,6 +141,15 @@ def test_what_is_wrong_is_named(event: Any, code: str, param: str | None) -> Non
     assert (caught.value.code, caught.value.param) == (code, param)
     if isinstance(event, dict) and "event_id" in event:
         assert caught.value.event_id == event["event_id"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "shown"),
+    [("x", "'x'"), (None, "null"), ({"a": [True]}, '{"a":[true]}'), ("x" * 200, "'" + "x" * 99)],
+)
+def test_what_was_given_is_shown_as_it_was_written(type_: Any, shown: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^Invalid value: {re.escape(shown)}"):
+        parse({"type": type_})
 
 
 def test_every_type_is_listed_where_one_is_unknown() -> None:

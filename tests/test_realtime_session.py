@@ -705,6 +705,15 @@ def test_a_reply_that_reaches_its_limit_is_incomplete() -> None:
     assert response["status_details"]["reason"] == "max_output_tokens"
 
 
+def test_there_is_no_sound_to_stop() -> None:
+    """Clients that interrupt a call ask for that too."""
+    client = Client()
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    assert client.send("output_audio_buffer.clear") == []
+    assert types(client.send("response.cancel"))[-1] == "response.done"
+
+
 def test_a_function_that_nobody_offered_fails_the_reply() -> None:
     client = Client()
     client.speaks()

@@ -82,7 +82,9 @@ class Answerer:
                 f"At most {limits.max_text_chars} characters are taken.", param="messages"
             )
         if asked.tools and not info.tools:
-            raise ProtocolError(f"{info.model} calls no functions.", param="tools")
+            raise ProtocolError(
+                f"{info.model} calls no functions.", code="unsupported_parameter", param="tools"
+            )
 
     async def _messages(self, new: Sequence[Said], known: Sequence[Message]) -> list[Message]:
         """What was said after what is known, as the model is told it."""

@@ -171,6 +171,7 @@ Tokens = Annotated[int | None, Field(ge=1)]
 
 class _Body(LenientModel):
     messages: Annotated[list[_Message], Field(min_length=1)]
+    model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: Tokens = None

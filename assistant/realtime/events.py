@@ -62,6 +62,10 @@ class Clear(_ClientEvent):
     type: Literal["input_audio_buffer.clear"]
 
 
+class ClearOutput(_ClientEvent):
+    type: Literal["output_audio_buffer.clear"]
+
+
 class ItemCreate(_ClientEvent):
     type: Literal["conversation.item.create"]
     item: Item
@@ -100,6 +104,7 @@ ClientEvent = (
     | Append
     | Commit
     | Clear
+    | ClearOutput
     | ItemCreate
     | ItemRetrieve
     | ItemDelete

@@ -162,7 +162,7 @@ def _audio_part(sound: Sound, param: str) -> AudioPart:
     duration_ms = len(samples) * 1000 // SAMPLE_RATE_HZ
     if not MIN_AUDIO_MS <= duration_ms <= MAX_AUDIO_MS:
         raise ProtocolError(
-            f"'{param}' holds {duration_ms / 1000:.1f} s of audio; a part holds "
+            f"'{param}' holds {duration_ms / 1000:g} s of audio; a part holds "
             f"{MIN_AUDIO_MS / 1000} to {MAX_AUDIO_MS / 1000} s. Send longer audio as several "
             "input_audio parts.",
             param=param,

@@ -11,6 +11,7 @@ from assistant.realtime.effects import ConfigureHearing, Effect, Feed, FlushHear
 from assistant.realtime.events import (
     Append,
     Clear,
+    ClearOutput,
     ClientEvent,
     Commit,
     ItemCreate,
@@ -89,6 +90,9 @@ class Requests:
                     *self._dialogue.cleared(),
                     self._send({"type": "input_audio_buffer.cleared"}),
                 ]
+            case ClearOutput():
+                # Where audio goes out, it stops; the response is cancelled by another event.
+                return []
             case ItemCreate():
                 return self._create_item(event)
             case ItemRetrieve():

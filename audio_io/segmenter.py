@@ -19,7 +19,6 @@ Memory is bounded: MAX_PART_S of samples and, in a turn, the longest silence tha
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
@@ -40,6 +39,17 @@ from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 from audio_io.resampling import Resampler
 from audio_io.sample_buffer import SampleBuffer
 from audio_io.silero import WINDOW_SAMPLES
+from audio_io.speech_events import (
+    AudioDropped,
+    PartEnded,
+    PauseBegan,
+    SpeechConfirmed,
+    SpeechEvent,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    Utterance,
+)
 from audio_io.vad import VoiceActivityDetector
 
 MAX_PART_S = 30.0
@@ -60,107 +70,6 @@ _CUT_SEARCH_SAMPLES = 5 * SAMPLE_RATE_HZ
 _REMEMBERED_WINDOWS = 16 * SAMPLE_RATE_HZ // WINDOW_SAMPLES
 """The 5 s in which a part is cut, and 10 s of silence before speech resumed and showed the need."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Utterance:
-    """A span of the input that is handed over. Equal where place and samples are equal."""
-
-    samples: Int16Array = field(repr=False)
-    """int16 (n,), 16 kHz mono, 0.1 to 30.0 s, read-only."""
-    start_sample: int
-    """Position of the first sample."""
-
-    @property
-    def end_sample(self) -> int:
-        """Position after the last sample."""
-        return self.start_sample + len(self.samples)
-
-    def newest(self, duration_ms: int) -> Utterance:
-        """Its last so many ms, or all of it where that is less."""
-        start = max(0, len(self.samples) - duration_ms * SAMPLES_PER_MS)
-        return Utterance(self.samples[start:], self.start_sample + start)
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Utterance)
-            and self.start_sample == other.start_sample
-            and np.array_equal(self.samples, other.samples)
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.start_sample, len(self.samples)))
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """Somebody speaks: a turn is open."""
-
-    start_sample: int
-    """Where the turn's audio begins, before the speech itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechConfirmed:
-    """The open turn's speech, its pauses left out, has lasted for the detection's `confirm_ms`.
-
-    Comes at most once in a turn, and never where `confirm_ms` is None.
-    """
-
-    decided_at_sample: int
-    """How much had been heard when this was decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartEnded:
-    """Long speech has reached the length of a part; the turn goes on behind it."""
-
-    utterance: Utterance
-
-
-@dataclass(frozen=True, slots=True)
-class PauseBegan:
-    """The turn may be over. Followed by SpeechResumed or by SpeechStopped."""
-
-    utterance: Utterance
-    """The turn's last part, if this turns out to be its end."""
-    speech_end_sample: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechResumed:
-    """The turn wasn't over: what was made of the PauseBegan before is void."""
-
-    at_sample: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStopped:
-    """The turn is over."""
-
-    utterance: Utterance | None
-    """Its last part; None if the longest time for a turn ran out just after a PartEnded."""
-    speech_end_sample: int
-    decided_at_sample: int
-    """How much had been heard when this was decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioDropped:
-    """Without turn detection, more was heard since the last `flush` or `clear` than is taken at
-    once (`max_turn_s`). What comes until the next is dropped."""
-
-    from_sample: int
-
-
-SpeechEvent = (
-    SpeechStarted
-    | SpeechConfirmed
-    | PartEnded
-    | PauseBegan
-    | SpeechResumed
-    | SpeechStopped
-    | AudioDropped
-)
 
 _DEFAULT_DETECTION = TurnDetection()
 

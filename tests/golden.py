@@ -40,7 +40,7 @@ from assistant.realtime.effects import (
     Send,
     StartReply,
 )
-from audio_io.segmenter import SpeechResumed
+from audio_io.speech_events import SpeechResumed
 from tests.protocol import valid
 from tests.test_realtime_session import (
     CONTEXT_TOKENS,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from audio_io.confirmation import Confirmation
 from audio_io.endpointer import Endpointer, Pause, Resume, Start, TurnDetection
 from audio_io.pcm import Int16Array
-from audio_io.segmenter import SpeechConfirmed, SpeechSegmenter, SpeechStarted
+from audio_io.segmenter import SpeechSegmenter
 from audio_io.silero import WINDOW_SAMPLES
+from audio_io.speech_events import SpeechConfirmed, SpeechStarted
 from tests.speech import in_chunks
 
 WINDOWS = 10

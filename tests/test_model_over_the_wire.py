@@ -16,8 +16,9 @@ from assistant.conversation import Message
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.realtime.transcripts import INSTRUCTION, LEAST_TOKENS, TOKENS_PER_S
 from audio_io.pcm import Int16Array
-from audio_io.segmenter import SpeechSegmenter, SpeechStopped
+from audio_io.segmenter import SpeechSegmenter
 from audio_io.silero import SileroVad
+from audio_io.speech_events import SpeechStopped
 from tests.dialogue import assistant, prompt, system, user
 from tests.model_card import ModelCard
 from tests.sdk_client import Conversation, connected, conversation

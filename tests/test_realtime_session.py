@@ -36,7 +36,7 @@ from assistant.realtime.events import parse_client_event
 from assistant.realtime.prompting import MOST_CHARS_PER_TOKEN
 from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings
-from audio_io.segmenter import (
+from audio_io.speech_events import (
     AudioDropped,
     PartEnded,
     PauseBegan,

@@ -20,7 +20,7 @@ from assistant.realtime.effects import (
     Send,
     StartReply,
 )
-from audio_io.segmenter import (
+from audio_io.speech_events import (
     PartEnded,
     PauseBegan,
     SpeechConfirmed,

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import level_dbfs
-from audio_io.segmenter import (
+from audio_io.segmenter import SpeechSegmenter
+from audio_io.silero import WINDOW_SAMPLES, SileroVad
+from audio_io.speech_events import (
     AudioDropped,
     PartEnded,
     PauseBegan,
     SpeechResumed,
-    SpeechSegmenter,
     SpeechStarted,
     SpeechStopped,
     Utterance,
 )
-from audio_io.silero import WINDOW_SAMPLES, SileroVad
 from audio_io.vad import WebRtcVad
 from tests.speech import at_rate, in_chunks, join, noise_floor, phrase, prompt, silence
 

@@ -22,7 +22,7 @@ from assistant.realtime.transcripts import Transcripts
 from assistant.realtime.truncation import Truncation
 from assistant.turns import TurnAction, TurnRules, TurnTaker
 from audio_io.pcm import SAMPLE_RATE_HZ
-from audio_io.segmenter import (
+from audio_io.speech_events import (
     PartEnded,
     PauseBegan,
     SpeechConfirmed,

@@ -7,7 +7,7 @@ from typing import Any
 
 from assistant.conversation import AudioPart, Message
 from audio_io.pcm import SAMPLES_PER_MS
-from audio_io.segmenter import Utterance
+from audio_io.speech_events import Utterance
 
 
 class OpenTurn:

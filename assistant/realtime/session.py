@@ -28,7 +28,7 @@ from assistant.realtime.settings import SessionSettings
 from assistant.realtime.transcripts import Transcripts
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS, TurnRules
 from audio_io.endpointer import TurnDetection
-from audio_io.segmenter import AudioDropped, SpeechEvent, Utterance
+from audio_io.speech_events import AudioDropped, SpeechEvent, Utterance
 
 _DETECTION = TurnDetection(confirm_ms=BARGE_IN_MIN_SPEECH_MS)
 

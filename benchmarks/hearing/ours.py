@@ -9,8 +9,9 @@ import numpy as np
 
 from audio_io.endpointer import TurnDetection
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
-from audio_io.segmenter import PartEnded, SpeechSegmenter, SpeechStarted, SpeechStopped
+from audio_io.segmenter import SpeechSegmenter
 from audio_io.silero import WINDOW_SAMPLES
+from audio_io.speech_events import PartEnded, SpeechStarted, SpeechStopped
 from audio_io.vad import VoiceActivityDetector
 from benchmarks.hearing.scoring import HeardTurn
 

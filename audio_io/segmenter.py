@@ -21,8 +21,6 @@ from __future__ import annotations
 from collections import deque
 from typing import assert_never
 
-import numpy as np
-
 from audio_io.confirmation import Confirmation
 from audio_io.cutting import quietest_sample
 from audio_io.endpointer import (

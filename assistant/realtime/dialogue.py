@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from assistant.conversation import Conversation, Message, Prompt
-from assistant.engines.engine import ReplyEvent, ReplyOptions, TokenCount
+from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.errors import ProtocolError
-from assistant.realtime.effects import ClearHearing, Effect, Prefill, Send
+from assistant.realtime.answering import Answering
+from assistant.realtime.effects import ClearHearing, Effect, Send
 from assistant.realtime.events import ResponseParams
 from assistant.realtime.history import History
 from assistant.realtime.latency import Speculation, TurnEnd
 from assistant.realtime.open_turn import OpenTurn
-from assistant.realtime.prompting import Model, options_of
+from assistant.realtime.prompting import Model
 from assistant.realtime.quiet import QuietClock
 from assistant.realtime.responder import Responder
 from assistant.realtime.response import Event
 from assistant.realtime.settings import SessionSettings
 from assistant.realtime.transcripts import Transcripts
-from assistant.realtime.truncation import Truncation
 from assistant.turns import TurnAction, TurnRules, TurnTaker
 from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.speech_events import (
@@ -56,8 +56,6 @@ class Dialogue:
         """`rules`: for what the settings leave open; `send` makes an effect of a server event;
         `now_ms`: see `Responder`.
         """
-        self._conversation = conversation
-        self._model = model
         self._transcripts = transcripts
         self._send = send
         self._responder = Responder(
@@ -67,7 +65,6 @@ class Dialogue:
             send=send,
             now_ms=now_ms,
         )
-        self._truncation = Truncation(conversation, model, session_id=session_id)
         self._turns = TurnTaker(rules)
         self._turn = OpenTurn(new_id)
         self.history = History(
@@ -79,12 +76,17 @@ class Dialogue:
             send=send,
         )
         """The items; to delete one, ask `delete_item`."""
+        self._answering = Answering(
+            conversation,
+            settings,
+            model=model,
+            responder=self._responder,
+            history=self.history,
+            session_id=session_id,
+        )
         self._owed: TurnEnd | None = None
         """The end of the turn that is answered once the reply under way has ended."""
-        self._of_conversation = True
-        """Whether the reply that was started last answers the conversation, or its own input."""
         self._quiet = QuietClock(now_ms)
-        self._settings = settings
         self._follow_rules()
 
     # What is heard.
@@ -105,7 +107,7 @@ class Dialogue:
             case PartEnded():
                 self._turn.add(event.utterance)
                 busy = self._responder.id is not None
-                return [] if busy else [Prefill(self._prompt(self._turn.message()))]
+                return [] if busy else self._answering.take_in(self._turn.message())
             case PauseBegan():
                 self._turn.last = event.utterance
                 return self._act(self._turns.pause_began())
@@ -120,8 +122,7 @@ class Dialogue:
                     end_sample = event.utterance.end_sample
                 stopped = self._send(self._turn.stopped(end_sample))
                 committed = self._commit_turn(event.utterance)
-                as_guessed = self._responder.made_for(self._prompt(), self._options_ahead)
-                actions = self._turns.speech_stopped(as_guessed=as_guessed)
+                actions = self._turns.speech_stopped(as_guessed=self._answering.as_guessed)
                 end = TurnEnd(_ms(event.speech_end_sample), _ms(event.decided_at_sample))
                 self._quiet.heard(is_answered=self._turns.rules.create_response)
                 # An answer that has to wait for the reply under way is to this turn all the same.
@@ -138,7 +139,7 @@ class Dialogue:
     @property
     def idle_deadline_ms(self) -> int | None:
         """When it will have been quiet for too long, on the clock of `now_ms`."""
-        vad = self._settings.turn_detection
+        vad = self._answering.settings.turn_detection
         if vad is None or vad.idle_timeout_ms is None:
             return None
         busy = self._turns.speaking or self._responder.id is not None
@@ -146,7 +147,7 @@ class Dialogue:
 
     def timed_out(self, silence: Utterance | None) -> list[Effect]:
         """`idle_deadline_ms` has come: the model is to speak up, to what was heard meanwhile."""
-        vad = self._settings.turn_detection
+        vad = self._answering.settings.turn_detection
         if silence is not None and vad is not None and vad.idle_timeout_ms is not None:
             silence = silence.newest(vad.idle_timeout_ms)
         triggered = self._send(self._turn.timed_out(silence))
@@ -166,8 +167,8 @@ class Dialogue:
 
     def follow(self, settings: SessionSettings) -> list[Effect]:
         """The client has changed the settings."""
-        detected = self._settings.turn_detection is not None
-        self._settings = settings
+        detected = self._answering.settings.turn_detection is not None
+        self._answering.settings = settings
         self._follow_rules()
         if settings.turn_detection is None:
             return self.taken()
@@ -179,7 +180,7 @@ class Dialogue:
     def delete_item(self, item_id: str) -> list[Effect]:
         """Take an item out; a reply that is just saying it ends with it. Raises ProtocolError."""
         writing = self._responder.message
-        is_said_now = writing is not None and writing.id == item_id in self._conversation
+        is_said_now = writing is not None and writing.id == item_id
         cancelled = self._cancel() if is_said_now else []
         return [*cancelled, *self.history.delete(item_id)]
 
@@ -229,12 +230,7 @@ class Dialogue:
 
     def too_long(self, reply_id: str, taken: TokenCount) -> tuple[Prompt, list[Effect]] | None:
         """See `RealtimeSession.too_long`."""
-        if reply_id != self._responder.id or not self._of_conversation:
-            return None
-        dropped = self._truncation.make_room(taken, self._settings, even_if_it_fits=True)
-        if not dropped:
-            return None
-        return self._responder.shortened(set(dropped)), self.history.dropped(dropped)
+        return self._answering.too_long(taken) if reply_id == self._responder.id else None
 
     def failed(self, reply_id: str, reason: str) -> list[Effect]:
         """The model couldn't make the reply."""
@@ -249,7 +245,7 @@ class Dialogue:
         return self._act(self._turns.cancelled(), reason="client_cancelled")
 
     def _follow_rules(self) -> None:
-        if (vad := self._settings.turn_detection) is not None:
+        if (vad := self._answering.settings.turn_detection) is not None:
             rules = self._turns.rules
             rules.create_response = vad.create_response
             rules.interrupt_response = vad.interrupt_response
@@ -257,7 +253,7 @@ class Dialogue:
     def _commit_turn(self, last: Utterance | None) -> list[Effect]:
         """The turn, with `last` as its newest part, becomes a message of the conversation."""
         message = self._turn.take(last)
-        how = self._settings.audio.input.transcription
+        how = self._answering.settings.audio.input.transcription
         wanted = self._transcripts.want(message, how) if how else []
         return [*self.history.commit(message), *wanted]
 
@@ -279,31 +275,24 @@ class Dialogue:
         for action in actions:
             match action:
                 case TurnAction.SPECULATE:
-                    prompt = self._prompt(self._turn.message(self._turn.last))
-                    effects += self._responder.start(prompt, self._options_ahead)
-                    self._of_conversation = True
+                    effects += self._answering.speculate(self._turn.message(self._turn.last))
                 case TurnAction.WITHDRAW:
                     effects += self._responder.withdraw()
                 case TurnAction.PROMOTE:
                     assert end is not None, "only a turn's end makes a reply ahead real"
                     effects += [*self._responder.promote(end), *self._settled()]
                 case TurnAction.ANSWER:
-                    settings = self._settings.for_response(asked)
-                    messages = self._conversation.messages if given is None else given
-                    prompt = self._model.prompt(settings, messages)
-                    self._of_conversation = given is None
                     # Of this turn, since with others the client's request withdraws it.
                     missed = end is not None and TurnAction.WITHDRAW in actions
                     speculation: Speculation = "miss" if missed else "none"
-                    effects += self._responder.start(
-                        prompt, options_of(settings), asked.metadata, end, speculation
-                    )
+                    effects += self._answering.answer(asked, given, end, speculation)
                 case TurnAction.HOLD:
                     effects += self._responder.hold()
                 case TurnAction.RELEASE:
                     effects += [*self._responder.release(), *self._settled()]
                 case TurnAction.INTERRUPT:
-                    effects += [*self._responder.interrupt(reason), *self._make_room()]
+                    interrupted = self._responder.interrupt(reason)
+                    effects += [*interrupted, *self._answering.make_room()]
                 case TurnAction.ANNOUNCE:
                     effects.append(self._send(self._turn.started()))
                 case _:
@@ -316,26 +305,7 @@ class Dialogue:
             return []
         self._quiet.replied()
         owed, self._owed = self._owed, None
-        return [*self._make_room(), *self._act(self._turns.finished(), end=owed)]
-
-    def _make_room(self) -> list[Effect]:
-        """See to it that there is room for another turn.
-
-        What is left is computed now, when nobody waits, and not with that turn.
-        """
-        used, self._responder.usage = self._responder.usage, None
-        if used is None or not self._of_conversation:
-            return []
-        taken = TokenCount(used.input.text + used.output_tokens, used.input.audio)
-        dropped = self._truncation.make_room(taken, self._settings)
-        return [*self.history.dropped(dropped), Prefill(self._prompt())] if dropped else []
-
-    def _prompt(self, *tentative: Message) -> Prompt:
-        return self._model.prompt(self._settings, [*self._conversation.messages, *tentative])
-
-    @property
-    def _options_ahead(self) -> ReplyOptions:
-        return options_of(self._settings, ahead=True)
+        return [*self._answering.make_room(), *self._act(self._turns.finished(), end=owed)]
 
 
 def _ms(samples: int) -> int:

@@ -49,3 +49,48 @@ WITH_FUNCTIONS_UNWRITTEN = """
 {{- '<|start_of_role|>assistant<|end_of_role|>' }}
 """
 """The form of Granite's, where the assistant's calls are content like any other."""
+
+WITH_OUTPUTS_IN_CALLS = """
+{%- macro string(text) %}<|"|>{{ text }}<|"|>{% endmacro %}
+{%- if tools %}
+    {{- '<|turn>system\\n' }}
+    {%- for tool in tools %}
+        {{- '<|tool>declaration:' + tool.function.name + '<tool|>' }}
+    {%- endfor %}
+    {{- '<turn|>\\n' }}
+{%- endif %}
+{%- set now = namespace(role=none) %}
+{%- for message in messages if message.role != 'tool' %}
+    {%- set role = 'model' if message.role == 'assistant' else message.role %}
+    {{- '<|turn>' + role + '\\n' if role != 'model' or now.role not in ('model', 'tool') }}
+    {%- set now.role = role %}
+    {%- for call in message.tool_calls or [] %}
+        {{- '<|tool_call>call:' + call.function.name + '{' }}
+        {%- if call.function.arguments is string %}
+            {{- call.function.arguments }}
+        {%- else %}
+            {%- for key, value in call.function.arguments | items %}
+                {{- key + ':' + string(value) + (',' if not loop.last else '') }}
+            {%- endfor %}
+        {%- endif %}
+        {{- '}<tool_call|>' }}
+    {%- endfor %}
+    {%- for call in message.tool_calls or [] %}
+        {%- for output in messages if output.role == 'tool' and output.tool_call_id == call.id %}
+            {%- set now.role = 'tool' %}
+            {{- '<|tool_response>response:' + call.function.name + '{value:' }}
+            {{- string(output.content) + '}<tool_response|>' }}
+        {%- endfor %}
+    {%- endfor %}
+    {%- if message.content is string %}
+        {{- message.content | trim }}
+    {%- else %}
+        {%- for part in message.content %}
+            {{- '<|audio|>' if part.type == 'audio' else part.text }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<turn|>\\n' if now.role != 'tool' }}
+{%- endfor %}
+{{- '<|turn>model\\n' if now.role != 'tool' }}
+"""
+"""The form of Gemma 4's, where a call, its output and what is said of it are one turn."""

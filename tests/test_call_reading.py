@@ -24,7 +24,7 @@ from assistant.engines.engine import (
 from assistant.engines.transformers.call_formats import FORMATS, CallFormat, taught
 from assistant.engines.transformers.calls import CallReader
 
-QWEN, GRANITE, MISTRAL, OLD_MISTRAL = FORMATS.values()
+QWEN, GRANITE, GEMMA, MISTRAL, OLD_MISTRAL = FORMATS.values()
 ROME = '{"city": "Rome"}'
 CITY = ("get_weather", {"city": "Rome"})
 TIME = ("get_time", {})
@@ -121,6 +121,15 @@ CALL = QWEN.call("get_weather", ROME)
         ),
         (GRANITE, '<|tool_call|>{"name": "get_time", "arguments": {}}', [TIME]),
         (GRANITE, "A <|tool_call|>[]", ["A []"]),
+        (
+            GEMMA,
+            '<|tool_call>call:f{city:<|"|>Rome, "it: {x"<|"|>,n:-2.5,now:true,'
+            'at:[1,{b:<|"|><|"|>}]}<tool_call|><|tool_call>call:get_time{}<tool_call|>',
+            [("f", {"city": 'Rome, "it: {x"', "n": -2.5, "now": True, "at": [1, {"b": ""}]}), TIME],
+        ),
+        (GEMMA, "<|tool_call>call:f{a:Rome}<tool_call|>.", [("f", "{a:Rome}"), "."]),
+        (GEMMA, '<|tool_call>call:f{a:<|"|>Ro', [("f", '{a:<|"|>Ro')]),
+        (GEMMA, "A <|tool_call>f<tool_call|>.", ["A f."]),
         (
             MISTRAL,
             "So.[TOOL_CALLS]get_time[ARGS]{}[TOOL_CALLS]get_weather[CALL_ID]VvvODy9mT[ARGS]" + ROME,
@@ -251,6 +260,7 @@ def test_whatever_is_written_nothing_of_it_is_lost(form: CallFormat, pieces: lis
     [
         ("{% for tool in tools %} <tool_call> </tool_call>", QWEN),
         ("{% set available_tools = tools %} <|tool_call|>", GRANITE),
+        ("{% if tools %} <|tool_call>call: <tool_call|>", GEMMA),
         ("tools [TOOL_CALLS] [ARGS]", MISTRAL),
         ("tools [TOOL_CALLS]", OLD_MISTRAL),
         ("{{ messages }} <tool_call>", None),

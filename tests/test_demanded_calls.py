@@ -43,7 +43,7 @@ from tests.model_card import ModelCard, conversation
 from tests.tiny_architectures import build_voxtral
 from tests.tiny_models import answers_for_ever
 
-QWEN, _, _, OLD_MISTRAL = FORMATS.values()
+QWEN, OLD_MISTRAL = FORMATS["<tool_call>"], FORMATS["[TOOL_CALLS]"]
 TOOLS = (Tool("get_weather", "What the sky does", {}), Tool("get_time", "", {}))
 TOKENS = 70
 """Of which an opening takes about 50, since they are bytes."""

@@ -21,7 +21,7 @@ from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.voxtral import TEKKEN
 from assistant.engines.transformers.prompt import PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
-from tests.chat_templates import WITH_FUNCTIONS, WITH_FUNCTIONS_UNWRITTEN
+from tests.chat_templates import WITH_FUNCTIONS, WITH_FUNCTIONS_UNWRITTEN, WITH_OUTPUTS_IN_CALLS
 from tests.dialogue import assistant, prompt, system, user
 from tests.tiny_architectures import TEKKEN_SPECIALS, build_voxtral
 from tests.tiny_models import build_qwen2_audio
@@ -59,7 +59,7 @@ def written(renderer: PromptRenderer, declared: Prompt) -> str:
 def test_functions_go_through_the_template(taught: PromptRenderer) -> None:
     declared = prompt(user("?"), assistant("Let me see."), call(), output("sunny"))
     offered = replace(declared, tools=(GET_WEATHER,))
-    assert taught.calls == QWEN
+    assert taught.functions.form == QWEN
     told = {
         "name": "get_weather",
         "description": "What the sky does",
@@ -101,7 +101,7 @@ def test_control_tokens_in_functions_stay_text(taught: PromptRenderer) -> None:
 
 def test_a_template_without_functions_takes_them_as_text(checkpoint: Checkpoint) -> None:
     renderer = PromptRenderer(checkpoint)
-    assert renderer.calls is None
+    assert renderer.functions.form is None
     declared = prompt(user("?"), assistant("So: "), call(), output("sunny"))
     text = written(renderer, replace(declared, tools=(GET_WEATHER,)))
     assert "What the sky does" not in text
@@ -119,6 +119,54 @@ def test_a_template_that_writes_no_calls_has_them_written_in_its_form(
     granite = FORMATS["<|tool_call|>"].call("get_weather", '{"city": "Rome"}')
     assert f"assistant<|end_of_role|>So.{granite}<|end_of_text|>" in text
     assert "tool<|end_of_role|>sunny<|end_of_text|>" in text
+
+
+def test_a_template_that_puts_outputs_into_calls_gets_both_as_the_model_wrote_them(
+    checkpoint: Checkpoint, tiny_qwen2_audio: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2_audio)
+    tokenizer.chat_template = WITH_OUTPUTS_IN_CALLS
+    renderer = PromptRenderer(replace(checkpoint, tokenizer=tokenizer))
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    def called(name: str, call_id: str, text: str) -> Message:
+        return Message("", "assistant", (FunctionCall(call_id, name, "{}", ids(text)),))
+
+    def came(call_id: str, text: str) -> Message:
+        return Message("", "tool", (FunctionOutput(call_id, text),))
+
+    first = "<|tool_call>call:get_time{ }<tool_call|>"
+    second = '<|tool_call>call:get_weather{city: <|"|>Rome<|"|>}<tool_call|>'
+    question = (
+        "<|turn>system\n<|tool>declaration:get_weather<tool|><turn|>\n<|turn>user\n?<turn|>\n"
+    )
+    said = [user("?"), assistant("So. ", ids("So. ")), called("get_time", "a", first)]
+    both = [*said, called("get_weather", "b", second)]
+    outputs = [came("a", "12:00"), came("b", "sunny")]
+    written_outputs = (
+        '<|tool_response>response:get_time{value:<|"|>12:00<|"|>}<tool_response|>'
+        '<|tool_response>response:get_weather{value:<|"|>sunny<|"|>}<tool_response|>'
+    )
+    reply = "It is noon."
+    for messages, end in [
+        (both, f"So. {first}{second}<turn|>\n<|turn>model\n"),
+        ([*both, *outputs], f"So. {first}{second}{written_outputs}"),
+        (
+            [*both, *outputs, assistant(reply, ids(reply)), user("!")],
+            f"So. {first}{second}{written_outputs}{reply}<turn|>\n"
+            "<|turn>user\n!<turn|>\n<|turn>model\n",
+        ),
+        # What a client has made has no tokens of its own.
+        (
+            [user("?"), call(), output("sunny")],
+            '<|tool_call>call:get_weather{city:<|"|>Rome<|"|>}<tool_call|>'
+            '<|tool_response>response:get_weather{value:<|"|>sunny<|"|>}<tool_response|>',
+        ),
+    ]:
+        declared = replace(prompt(*messages), tools=(GET_WEATHER,))
+        assert written(renderer, declared) == f"{question}<|turn>model\n{end}"
 
 
 TOLD = (

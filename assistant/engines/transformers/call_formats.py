@@ -24,6 +24,8 @@ class CallFormat:
     """What closes it; empty: its last bracket does."""
     control: tuple[str, ...] = ()
     """Those of its marks that are control tokens: no text, whatever comes of the call."""
+    holds_outputs: bool = False
+    """Whether templates write the outputs of those calls alone that they write themselves."""
 
     def opening(self, name: str) -> str:
         """What a call of that function begins with; its arguments follow."""
@@ -33,9 +35,12 @@ class CallFormat:
     def call(self, name: str, arguments: str) -> str:
         """A whole one."""
         before = f"{self.begin}{self.before_name}{name}{self.before_arguments}"
+        # Their first bracket may be known before them.
+        arguments = arguments.removeprefix("{") if before.endswith("{") else arguments
         return f"{before}{arguments}{self.after_arguments}{self.end}"
 
 
+_GEMMA = ("<|tool_call>", "<tool_call|>", '<|"|>')
 _MISTRAL = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 FORMATS = {
     "<tool_call>": CallFormat(
@@ -43,6 +48,15 @@ FORMATS = {
     ),
     "<|tool_call|>": CallFormat(
         "<|tool_call|>", '[{"name": "', '", "arguments": ', "}]", control=("<|tool_call|>",)
+    ),
+    "<|tool_call>": CallFormat(
+        "<|tool_call>",
+        "call:",
+        "{",
+        "",
+        end="<tool_call|>",
+        control=_GEMMA,
+        holds_outputs=True,
     ),
     # Mistral's newer form, and its older one.
     "[ARGS]": CallFormat("[TOOL_CALLS]", "", "[ARGS]", "", control=_MISTRAL),
@@ -129,6 +143,11 @@ _SPACE = re.compile(r"\s*")
 _LIST = re.compile(r"\s*\[")
 _NEXT = re.compile(r"\s*([,\]])")
 _NAMED = re.compile(r"\s*([^\[{]+?)(?:\[CALL_ID\][^\[]*)?\[ARGS\]\s*")
+_CALLED = re.compile(r"\s*call:([^{]+)(?=\{)")
+# A string in either notation, or a key that has no quotes and what is before it.
+_BARE = re.compile(
+    r'<\|"\|>(.*?)<\|"\|>|("(?:[^"\\]|\\.)*")|([{,]\s*)([\w.$-]+)(?=\s*:)', re.DOTALL
+)
 _IN_JSON = re.compile(r'\s*\[?\s*\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"arguments"\s*:\s*')
 
 
@@ -137,6 +156,9 @@ def _calls(text: str, at: int) -> Iterator[WrittenCall]:
     if named := _NAMED.match(text, at):
         end = _object_end(text, named.end())
         yield WrittenCall(named[1], text[named.end() : end], end)
+    elif called := _CALLED.match(text, at):
+        arguments = _BARE.sub(_quoted, text[called.end() :])
+        yield WrittenCall(called[1], arguments[: _object_end(arguments, 0)], len(text))
     elif several := _LIST.match(text, at):
         at, separator = several.end(), ","
         while separator == ",":
@@ -159,6 +181,14 @@ def _in_json(text: str, at: int) -> WrittenCall:
             raise ValueError("another object")
 
 
+def _quoted(bare: re.Match[str]) -> str:
+    """The same in JSON."""
+    string, in_json, before, key = bare.groups()
+    if string is not None:
+        return json.dumps(string, ensure_ascii=False)
+    return in_json or f'{before}"{key}"'
+
+
 def _object_end(text: str, at: int) -> int:
     if not text.startswith("{", at):
         raise ValueError("no object")
@@ -174,7 +204,8 @@ def _after_space(text: str, at: int) -> int:
 
 def _broken_call(form: CallFormat, text: str, at: int) -> list[WrittenCall]:
     """The call whose beginning is well-formed, if one is, and its arguments as they are."""
-    begun = _NAMED.match(text, at) or _IN_JSON.match(text, at)
+    heads = (_NAMED, _CALLED, _IN_JSON)
+    begun = next((match for head in heads if (match := head.match(text, at))), None)
     if not begun:
         return []
     arguments = text[begun.end() :]

@@ -61,7 +61,7 @@ class Generator:
             context_tokens=self.memory.tokens_per_slot,
             device=f"{self.checkpoint.device_name}, which keeps {self.memory.report()}",
             max_audio_s=MAX_AUDIO_S,
-            tools=self.renderer.calls is not None,
+            tools=self.renderer.functions.form is not None,
             transcribes=self.checkpoint.architecture.transcription("") is not None,
             modes=self.checkpoint.modes,
         )

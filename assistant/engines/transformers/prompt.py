@@ -7,7 +7,6 @@ so that it stays text; and a reply whose ids are known is put in by its ids.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from assistant.conversation import (
     written_in,
 )
 from assistant.engines.engine import TokenCount
-from assistant.engines.transformers.call_formats import demanded_in, taught
+from assistant.engines.transformers.call_formats import demanded_in
+from assistant.engines.transformers.functions import HELD, Functions
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.models.architecture import Chat
 from assistant.engines.transformers.opening import Openings
@@ -44,7 +44,7 @@ _CUT = "\ufdd0"
 _IDS = "\ufdd1"
 # Beyond the ids of tokens.
 _HEARS = 1 << 40
-_MARKS = str.maketrans("", "", _CUT + _IDS)
+_MARKS = str.maketrans("", "", _CUT + _IDS + HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +109,11 @@ class PromptRenderer:
         self._tokenizer = checkpoint.tokenizer
         self._audio_id = checkpoint.audio_token_id
         self._audio_token: str = self._tokenizer.convert_ids_to_tokens(self._audio_id)
-        template = self._tokenizer.chat_template or ""
-        self.calls = taught(template)
-        """How the model writes calls of functions; None: it can't be told of any."""
-        self._template_writes_calls = "tool_calls" in template
+        self.functions = Functions(self._tokenizer.chat_template or "", self._cut)
         # What was said before comes again with every turn.
         self._remembered_ids = lru_cache(maxsize=REMEMBERED_TEXTS)(self._ids)
         control = self._tokenizer.get_added_vocab()
-        marks = self.calls.control if self.calls else ()
+        marks = self.functions.form.control if self.functions.form else ()
         self.call_ids = frozenset(control[mark] for mark in marks if mark in control)
         """The control tokens of calls."""
         # Wherever one begins, also inside another; what is a single character can't be cut.
@@ -138,10 +135,11 @@ class PromptRenderer:
         chat = self._chat(prompt.messages, known)
         text = self._tokenizer.apply_chat_template(
             self._checkpoint.architecture.chat(chat, self._audio_token),
-            tools=self._tools(prompt) or None,
+            tools=self.functions.offered(prompt) or None,
             add_generation_prompt=True,
             tokenize=False,
         )
+        text = self.functions.release(text)
         before, after = self._checkpoint.architecture.around
         if before or after:
             text = text.replace(self._audio_token, before + self._audio_token + after)
@@ -166,7 +164,7 @@ class PromptRenderer:
 
     def openings(self, prompt: Prompt) -> Openings:
         """What a reply to it has to begin with, where that has to be a call."""
-        if (form := self.calls) is None:
+        if (form := self.functions.form) is None:
             return ()
         texts = (form.opening(self._cut(name)) for name in demanded_in(prompt))
         return tuple(tuple(self._encode(text, [])) for text in texts)
@@ -193,27 +191,25 @@ class PromptRenderer:
                 if calls:
                     written["tool_calls"] = calls
             chat.append(written)
+        self.functions.hold(chat)
         return chat
 
     def _chat_message(self, message: Message, known: list[tuple[int, ...]]) -> dict[str, Any]:
-        if message.role == "user" or (message.role == "tool" and not self.calls):
+        if message.role == "user" or (message.role == "tool" and not self.functions.form):
             # A template that knows of no functions may refuse to know of their outputs.
             content = [self._content(part) for part in message.parts]
             return {"role": "user", "content": content}
         pieces: list[str] = []
         calls: list[dict[str, Any]] = []
         for part in message.parts:
-            ids = part.token_ids if isinstance(part, TextPart | FunctionCall) else ()
-            if ids:
+            call = self.functions.call(part) if isinstance(part, FunctionCall) else None
+            if call:
+                calls.append(call)
+            if isinstance(part, TextPart | FunctionCall) and part.token_ids:
                 pieces.append(f"{_IDS}{len(known)}{_IDS}")
-                known.append(ids)
-            elif isinstance(part, FunctionCall) and self.calls:
-                if self._template_writes_calls:
-                    calls.append(self._function_call(part))
-                else:
-                    pieces.append(self.calls.call(self._cut(part.name), self._cut(part.arguments)))
-            else:
-                pieces += map(self._cut, written_in(part))
+                known.append(part.token_ids)
+            elif not call:
+                pieces += self.functions.texts(part)
         written: dict[str, Any] = {"role": message.role, "content": "".join(pieces)}
         if calls:
             written["tool_calls"] = calls
@@ -221,44 +217,6 @@ class PromptRenderer:
             case (FunctionOutput(call_id),):
                 written["tool_call_id"] = self._cut(call_id)
         return written
-
-    def _function_call(self, call: FunctionCall) -> Any:
-        try:
-            arguments = json.loads(call.arguments)
-        except json.JSONDecodeError:
-            arguments = call.arguments
-        function = {"name": call.name, "arguments": arguments}
-        return self._cut_throughout({"type": "function", "id": call.call_id, "function": function})
-
-    def _tools(self, prompt: Prompt) -> list[dict[str, Any]]:
-        """The functions, as chat templates take them; none where none may be called."""
-        if prompt.tool_choice == "none" or not self.calls:
-            return []
-        return [
-            {
-                "type": "function",
-                "function": self._cut_throughout(
-                    {
-                        "name": tool.name,
-                        "description": tool.description,
-                        "parameters": tool.parameters,
-                    }
-                ),
-            }
-            for tool in prompt.tools
-        ]
-
-    def _cut_throughout(self, value: Any) -> Any:
-        """JSON in which no text spells a control token."""
-        match value:
-            case str():
-                return self._cut(value)
-            case list():
-                return [self._cut_throughout(item) for item in value]
-            case dict():
-                return {self._cut(key): self._cut_throughout(item) for key, item in value.items()}
-            case _:
-                return value
 
     def _content(self, part: Part) -> dict[str, str]:
         if isinstance(part, AudioPart):

@@ -59,7 +59,7 @@ def work(sock: socket.socket) -> None:
             return
         info = generator.info(model_name(load.model))
         on_gpu = generator.checkpoint.device.type == "cuda"
-        channel.send(Loaded(info, generator.renderer.calls, on_gpu))
+        channel.send(Loaded(info, generator.renderer.functions.form, on_gpu))
         Worker(channel, generator).serve()
 
 

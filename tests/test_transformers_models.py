@@ -141,7 +141,7 @@ def together(checkpoint: Checkpoint, card: ModelCard, declared: list[Prompt]) ->
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("sample_count", [1600, 16_001])
+@pytest.mark.parametrize("sample_count", [1600, 16_001, 480_000])
 def test_audio_takes_as_many_tokens_as_its_encoder_gives(model: Model, sample_count: int) -> None:
     checkpoint, _ = model
     samples = np.resize(SOUND, sample_count)

@@ -1,7 +1,8 @@
 """How right answers are: the measures that the field publishes.
 
-Texts are compared as in Qwen2-Audio's published evaluation: except for BLEU, by Whisper's normalisers,
-which take away case and punctuation, and in English spell out what is written in more than one way.
+Texts are compared as in Qwen2-Audio's published evaluation: except for BLEU, by Whisper's
+normalisers, which take away case and punctuation, and in English spell out what is written in more
+than one way.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,19 @@ class GraniteSpeech(Architecture):
     library_class = "GraniteSpeechForConditionalGeneration"
     hearing_matters = True
 
+    def part(self, config: Any) -> Any:
+        """All of it; the library isn't told of the adapter, for which it would miss PEFT."""
+        config = copy(config)
+        config.has_lora_adapter, config.is_adapted_here = False, config.has_lora_adapter
+        return config
+
     def front_end(self, folder: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, LogMel.of(folder)
 
     def finish(self, model: Any, extractor: Any, folder: Path) -> None:
         model.adapter_switch = Switch()
-        if model.config.has_lora_adapter:
+        if model.config.is_adapted_here:
             attach(folder, model, model.adapter_switch)
 
     def modes(self, tokenizer: Any) -> frozenset[Mode]:

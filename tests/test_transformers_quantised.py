@@ -23,6 +23,7 @@ from assistant.engines.transformers.models.architecture import Architecture
 from assistant.engines.transformers.models.qwen2_audio import Qwen2Audio
 from assistant.engines.transformers.prefill import Prefill
 from assistant.engines.transformers.quantised import Kind, bytes_of, quantise, saved_bytes
+from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError
 from tests.dialogue import prompt, user
 from tests.model_card import ModelCard
@@ -81,7 +82,7 @@ def logits_of(checkpoint: Checkpoint) -> torch.Tensor:
     audio = {digest: part.samples for digest, part in audio_of(QUESTION).items()}
     rendered = generator.renderer.render(QUESTION, audio)
     sounds = generator.hearing.of(Conversation(audio), rendered)
-    steps = Prefill(checkpoint, rendered, sounds).steps(generator.memory.pool.all[0], 64)
+    steps = Prefill(checkpoint, rendered, sounds).steps(Slot(generator.memory.pool), 64)
     while True:
         try:
             next(steps)

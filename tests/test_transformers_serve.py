@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,13 +23,10 @@ from tests.model_card import ModelCard
 from tests.speech import prompt as speech
 from tests.tiny_models import answers_for_ever, build_qwen2_audio
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_spec("accelerate") is None,
-        reason="`transformers serve` needs accelerate: pip install accelerate",
-    ),
-]
+pytestmark = pytest.mark.slow
+_NEEDED = "`transformers serve` needs accelerate: pip install accelerate"
+pytest.importorskip("accelerate", reason=_NEEDED)
+psutil = pytest.importorskip("psutil", reason=_NEEDED)
 REPLY_TOKENS = 24
 
 
@@ -39,9 +36,19 @@ def model(tmp_path: Path) -> Path:
     return answers_for_ever(build_qwen2_audio(tmp_path / "tiny-qwen2-audio"))
 
 
+class Served(NamedTuple):
+    base_url: str
+    process_id: int
+
+    def cpu_s(self) -> float:
+        """The CPU time that it has taken so far."""
+        times = psutil.Process(self.process_id).cpu_times()
+        return float(times.user + times.system)
+
+
 @pytest.fixture
-def server(model: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of a process that serves `model`, sooner or later."""
+def server(model: Path, tmp_path: Path) -> Iterator[Served]:
+    """A process that serves `model`, sooner or later."""
     cache = tmp_path / "cache"
     (cache / "hub").mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -53,13 +60,13 @@ def server(model: Path, tmp_path: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         env={**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"},
     ) as process:
-        yield f"http://127.0.0.1:{port}/v1"
+        yield Served(f"http://127.0.0.1:{port}/v1", process.pid)
         process.kill()
 
 
 @pytest.fixture
-async def engine(model: Path, server: str) -> AsyncIterator[OpenAICompatibleEngine]:
-    settings = OpenAICompatibleSettings(base_urls=(server,))
+async def engine(model: Path, server: Served) -> AsyncIterator[OpenAICompatibleEngine]:
+    settings = OpenAICompatibleSettings(base_urls=(server.base_url,))
     engine = OpenAICompatibleEngine(str(model), settings)
     while True:
         try:
@@ -91,12 +98,31 @@ async def test_a_conversation(engine: OpenAICompatibleEngine, model: Path) -> No
         assert finished.usage.input.total == len(card.prompt_ids(prompt(*said)))
         assert finished.usage.output_tokens == REPLY_TOKENS
         said.append(assistant(reply))
-    # It makes one reply at a time: the next can come only where this one is given up.
-    endless = session.reply(prompt(*said, user("Go on.")), ReplyOptions(max_output_tokens=7000))
-    async for event in endless:
-        if isinstance(event, Text):
-            break
-    await endless.cancel()
-    reply = session.reply(prompt(user("Stop.")), ReplyOptions(max_output_tokens=1))
-    assert isinstance([event async for event in reply][-1], Finished)
+    await session.close()
+
+
+async def test_a_reply_that_is_given_up_costs_the_server_no_more(
+    engine: OpenAICompatibleEngine, server: Served
+) -> None:
+    session = await engine.open_session()
+
+    async def reply(tokens: int, *, give_up: bool) -> None:
+        options = ReplyOptions(max_output_tokens=tokens, speculative=True)
+        reply = session.reply(prompt(user("Go on.")), options)
+        async for event in reply:
+            if isinstance(event, Text) and give_up:
+                break
+        await reply.cancel()
+
+    # The first takes what is done once.
+    await reply(2, give_up=False)
+    begun_s = server.cpu_s()
+    await reply(400, give_up=False)
+    of_400_tokens_s = server.cpu_s() - begun_s
+    for _ in range(3):
+        await reply(7000, give_up=True)
+    # It makes one reply at a time: this one comes after whatever is done of those.
+    await reply(1, give_up=False)
+    of_21000_tokens_s = server.cpu_s() - begun_s - of_400_tokens_s
+    assert of_21000_tokens_s < 5 * of_400_tokens_s
     await session.close()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # The models of the tests are tiny: a second thread costs them more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes tells what else the machine does.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="A test that can't run is a failure: for CI, where everything is installed.",
     )
+
+
+def pytest_collection_finish() -> None:
+    # Else each full collection looks through all that was imported, which takes half a second.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

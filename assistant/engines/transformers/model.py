@@ -103,10 +103,15 @@ class Checkpoint:
 
         `hears`: for each, whether the prompt that it is of has audio.
         """
-        embedded = self.architecture.embed(self.model, torch.tensor(ids, device=self.device))
+        tensors = (torch.tensor(values, device=self.device) for values in (ids, hears))
+        return self.embedded(*tensors)
+
+    def embedded(self, ids: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
+        """The same of tensors: int64 (n,) and bool (n,)."""
+        embedded = self.architecture.embed(self.model, ids)
         if not self.architecture.hearing_matters:
             return embedded
-        return self.architecture.marked(embedded, torch.tensor(hears, device=self.device))
+        return self.architecture.marked(embedded, hears)
 
     def use_attention(self, name: str) -> None:
         """Have the language model attend by a function that the library knows by this name."""

@@ -167,9 +167,14 @@ class Conversations(RuleBasedStateMachine):
     checkpoint: Checkpoint
     check: Callable[[Generator, Prompt, list[ReplyEvent]], None]
 
+    @staticmethod
+    def prepare(generator: Generator) -> None:
+        """Change how it computes, before anything is."""
+
     @initialize(pool=st.sampled_from(POOLS))
     def begin(self, pool: tuple[int, int]) -> None:
         self.generator = generator_of(self.checkpoint, *pool)
+        self.prepare(self.generator)
         self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: [], 4: []}
 
     def declared(self, session_id: int, *more: Message) -> Prompt:

@@ -23,6 +23,7 @@ def leave_with(sock: socket.socket) -> None:
 
 
 logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logging.getLogger("assistant").setLevel(logging.INFO)
 with socket.socket(fileno=int(sys.argv[1])) as ours:
     threading.Thread(target=leave_with, args=(ours.dup(),), daemon=True).start()
     work(ours)

@@ -1,16 +1,51 @@
-"""How a decoder attends to pages: the library's own attention, for each slot by itself."""
+"""How a decoder attends to pages, by one of two ways that compute the same.
+
+`SLOTTED` is the library's own attention, for each slot by itself: it runs anywhere, and where a
+slot lies in one page, reads it in place. On a GPU it costs launches for every slot, and a copy of
+each that has several pages.
+
+`PAGED` is one launch for all: flash attention as it comes with torch, which finds each slot's pages
+by a table. Its arguments are tensors of fixed shapes, so that a step can be recorded. FlexAttention
+would have to be compiled, and a kernel of our own to be kept up; this one is neither. It is for
+16-bit numbers and, since the kernel that torch brings is FlashAttention 2, for pages of a multiple
+of 256 tokens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-SLOTTED = "slotted"
+SLOTTED, PAGED = "slotted", "paged"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the kernel for pages is told of a feed."""
+
+    pages: torch.Tensor
+    """The pages of each slot, in order: int32 (slots, at most)."""
+    lengths: torch.Tensor
+    """How many tokens each holds with what is fed: int32 (slots,)."""
+    queries: torch.Tensor
+    """Where the new tokens of each begin among all that are fed, and where they end: int32
+    (slots + 1,)."""
+    keys: torch.Tensor
+    """The same of what each could hold: int32 (slots + 1,)."""
+
+    @classmethod
+    def of(cls, pages: torch.Tensor, lengths: torch.Tensor, fed: int, page_tokens: int) -> Table:
+        """For slots that are fed so many tokens each."""
+        count, most = pages.shape
+        ends = torch.arange(count + 1, dtype=torch.int32, device=pages.device)
+        return cls(pages, lengths, ends * fed, ends * (most * page_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +58,17 @@ class Feed:
     """Its place in there: the same."""
     positions: torch.Tensor
     """Its place in its slot: the same."""
-    reach: list[tuple[list[int], int]]
-    """Of each slot, its pages, and how many tokens it holds with these."""
+    longest: int
+    """Most tokens that a slot holds with these; for `PAGED`, it may be more."""
+    reach: Sequence[tuple[Sequence[int], int]] = ()
+    """For `SLOTTED`: the pages of each slot, and how many tokens it holds with these."""
+    table: Table | None = None
+    """The same for `PAGED`."""
 
     @property
     def held(self) -> int:
         """How many tokens the longest slot holds without these."""
-        return max(end for _, end in self.reach) - self.positions.shape[1]
+        return self.longest - self.positions.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +83,7 @@ class Kept:
         """What each slot that is fed holds: (1, heads, tokens, head width)."""
         return [self._of(pages, end) for pages, end in self.feed.reach]
 
-    def _of(self, pages: list[int], end: int) -> torch.Tensor:
+    def _of(self, pages: Sequence[int], end: int) -> torch.Tensor:
         first, size = pages[0], self.numbers.shape[2]
         if end <= size:
             return self.numbers[first : first + 1, :, :end]
@@ -88,5 +127,49 @@ def _attend(
     return torch.cat(attended), None
 
 
-AttentionInterface.register(SLOTTED, _attend)
-AttentionMaskInterface.register(SLOTTED, sdpa_mask)
+def _attend_to_pages(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    keys: Any,
+    values: Any,
+    attention_mask: torch.Tensor | None,
+    sliding_window: int | None = None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `_attend`, for all slots at once. The mask isn't looked at: each token sees what was
+    before it, or that part of it which lies in its window.
+    """
+    if not isinstance(keys, Kept):
+        return sdpa_attention_forward(
+            module, query, keys, values, attention_mask, scaling=scaling, **options
+        )
+    table = keys.feed.table
+    assert table is not None
+    slots, heads, count, _ = query.shape
+    # A single token comes last, and sees all. Told so, the kernel lets the heads that share keys
+    # take them together.
+    window = (-1, -1) if count == 1 else (-1, 0)
+    if sliding_window:
+        window = (sliding_window - 1, 0)
+    attended = varlen_attn(
+        query.transpose(1, 2).flatten(0, 1),
+        keys.numbers.transpose(1, 2),
+        values.numbers.transpose(1, 2),
+        table.queries,
+        table.keys,
+        count,
+        keys.feed.longest,
+        scale=scaling,
+        window_size=window,
+        enable_gqa=heads != keys.numbers.shape[1],
+        seqused_k=table.lengths,
+        block_table=table.pages,
+    )
+    assert isinstance(attended, torch.Tensor)
+    return attended.view(slots, count, heads, -1), None
+
+
+for name, function in ((SLOTTED, _attend), (PAGED, _attend_to_pages)):
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, sdpa_mask)

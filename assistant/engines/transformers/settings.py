@@ -19,6 +19,8 @@ def _computable(temperature: float | None) -> float | None:
 STEP_TIMEOUT_ON_GPU_S = 30.0
 """There, a step takes 0.1 s at most; on a CPU, that of a large model may take minutes."""
 
+StepKind = Literal["recorded", "paged", "plain"]
+
 
 class TransformersSettings(BaseModel):
     """Tunables of the `transformers` engine."""
@@ -29,6 +31,9 @@ class TransformersSettings(BaseModel):
     """auto: CUDA in bf16 where there is a GPU, else the CPU in float32."""
     weights: Literal["full", "int8", "int4", "fp8"] = "full"
     """Smaller ones, of the language model, need the extra `quantised`; answers change a little."""
+    steps: StepKind = "recorded"
+    """How a GPU computes decode steps: recorded and replayed; each anew, with a kernel for pages;
+    or with the library's own attention. What doesn't work is left out by itself."""
     worker: Literal["process", "thread"] = "process"
     """In a process of its own, a crash of the model takes no conversation with it."""
     step_timeout_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from assistant.engines.transformers.attention import SLOTTED, Feed, Kept
+from assistant.engines.transformers.attention import PAGED, SLOTTED, Feed, Kept, Table
 from assistant.engines.transformers.model import Checkpoint, LayerShape
 from assistant.engines.transformers.pages import Pages
 
@@ -106,18 +106,26 @@ class Pool:
 
         Raises torch.OutOfMemoryError.
         """
-        checkpoint.use_attention(SLOTTED)
         self._checkpoint = checkpoint
         self.page_tokens = page_tokens
         self.capacity = capacity
         """Most tokens that one slot may hold."""
         self.pages = Pages(pages)
+        self.spare_page = pages
+        """One more, for what nobody asks for."""
         self._layers = [_Layer(self) for _ in checkpoint.cache_shape.layers]
         for layer, shape in zip(self._layers, checkpoint.cache_shape.layers, strict=True):
             layer.keys, layer.values = self._numbers(shape), self._numbers(shape)
-        self._cache = Cache(layers=list(self._layers))
+        self.cache = Cache(layers=list(self._layers))
+        """The library's view of it."""
         self.fed: Feed
         """What is being taken in just now."""
+        self.use(SLOTTED)
+
+    def use(self, attention: str) -> None:
+        """Attend by one of the ways of `attention.py`."""
+        self._attention = attention
+        self._checkpoint.use_attention(attention)
 
     def pages_for(self, tokens: int) -> int:
         """How many pages so many tokens take."""
@@ -137,7 +145,7 @@ class Pool:
         for slot in slots:
             slot.make_room(count)
         self.fed = self._feed(slots, count, embeddings.device)
-        hidden = self._checkpoint.hidden_states(embeddings, self.fed.positions, self._cache)
+        hidden = self._checkpoint.hidden_states(embeddings, self.fed.positions, self.cache)
         for slot, taken in zip(slots, units, strict=True):
             slot.extend(taken)
         return hidden[:, -1]
@@ -166,19 +174,26 @@ class Pool:
         ]
         offsets = [[at % size for at in of_one] for of_one in positions]
         # One for all three, since on a GPU each would cost a copy.
-        places = torch.tensor([pages, offsets, positions], device=device).unbind()
-        return Feed(
-            pages=places[0],
-            offsets=places[1],
-            positions=places[2],
-            reach=[(slot.pages, slot.length + count) for slot in slots],
-        )
+        places = torch.tensor([pages, offsets, positions], device=device)
+        ends = [slot.length + count for slot in slots]
+        reach = [(slot.pages, end) for slot, end in zip(slots, ends, strict=True)]
+        table = self._table(slots, ends, count, device) if self._attention == PAGED else None
+        return Feed(places[0], places[1], places[2], max(ends), reach, table)
+
+    def _table(
+        self, slots: Sequence[Slot], ends: list[int], count: int, device: torch.device
+    ) -> Table:
+        most = max(len(slot.pages) for slot in slots)
+        pages = [slot.pages + [0] * (most - len(slot.pages)) for slot in slots]
+        kind: Any = {"dtype": torch.int32, "device": device}
+        tensors = torch.tensor(pages, **kind), torch.tensor(ends, **kind)
+        return Table.of(*tensors, fed=count, page_tokens=self.page_tokens)
 
     def _numbers(self, shape: LayerShape) -> torch.Tensor:
         """What is kept of one layer, keys or values: (pages, heads, tokens, head width)."""
         device = self._checkpoint.device
         kind: Any = {"dtype": self._checkpoint.model.dtype, "device": device}
-        pages, tokens = self.pages.count, self.page_tokens
+        pages, tokens = self.pages.count + 1, self.page_tokens
         if device.type == "cpu":
             return torch.empty((pages, shape.heads, tokens, shape.width), **kind)
         # Token by token in memory, as GPU kernels for pages take them; a CPU reads this up to seven

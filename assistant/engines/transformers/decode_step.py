@@ -1,0 +1,147 @@
+"""A decode step of few shapes: on a GPU it is recorded once, and then replayed as one launch.
+
+A step computes a token of each of several slots: embeddings, decoder, head. Launched one by one,
+its thousand small operations take longer than the weights take to be read. All that differs from
+step to step is a row of numbers for each slot (which token, where it goes, which pages it sees),
+and these rows lie where the recording finds them. The rows go to the device in one copy.
+
+Batches are rounded up to a few sizes; rows that nobody has write to a page of their own. What
+attention is told of the longest slot is rounded too: it decides only among how many parts of the
+GPU the work is split.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from assistant.engines.transformers.attention import Feed, Table
+from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.slots import Pool, Slot
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SHORTEST = 1024
+# The columns of a row: a token, whether its prompt has audio, and its place. Behind them come the
+# slot's pages.
+ID, HEARS, PAGE, OFFSET, POSITION, COLUMNS = range(6)
+
+
+class DecodeStep:
+    """Steps of the slots of one pool, which attends by `PAGED`."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, pool: Pool, batches: Sequence[int] = BATCHES
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._pool = pool
+        self._batches = batches
+        self._lengths = lengths(pool.capacity)
+        shape = (batches[-1], COLUMNS + pool.pages_for(pool.capacity))
+        on_gpu = checkpoint.device.type == "cuda"
+        self._rows = torch.zeros(shape, dtype=torch.int32, pin_memory=on_gpu)
+        """Of each slot, the columns above and its pages, in this computer's own memory."""
+        self._inputs = torch.zeros(shape, dtype=torch.int32, device=checkpoint.device)
+        """The same on the device."""
+        self._logits = torch.zeros((batches[-1], checkpoint.vocabulary), device=checkpoint.device)
+        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+
+    @property
+    def most(self) -> int:
+        """How many slots it takes at once."""
+        return self._batches[-1]
+
+    def logits_after(
+        self, slots: Sequence[Slot], ids: Sequence[int], hears: Sequence[bool]
+    ) -> torch.Tensor:
+        """Have each slot take in a token of text; `hears`: whether its prompt has audio.
+
+        Returns the logits of what follows, float32 (slots, vocabulary), which hold until the next
+        step. Where it fails, nothing has been taken in. Raises EngineError where there are no pages
+        left.
+        """
+        for slot in slots:
+            slot.make_room(1)
+        batch = self._batches[bisect_left(self._batches, len(slots))]
+        longest = max(slot.length for slot in slots) + 1
+        bucket = self._lengths[bisect_left(self._lengths, longest)]
+        self._fill(slots, ids, hears, batch)
+        if graph := self._graphs.get((batch, bucket)):
+            graph.replay()
+        else:
+            self._compute(batch, bucket)
+        for slot, id_ in zip(slots, ids, strict=True):
+            slot.extend(np.array([id_]))
+        return self._logits[: len(slots)]
+
+    def record(self) -> None:
+        """Record the steps of all sizes. Raises RuntimeError where the model can't be recorded."""
+        self._fill([], [], [], self.most)
+        self._refuse_waiting()
+        memory = torch.cuda.graph_pool_handle()
+        # The largest first, so that the others find room in what it has left.
+        for batch in reversed(self._batches):
+            for bucket in reversed(self._lengths):
+                self._graphs[batch, bucket] = self._recorded(batch, bucket, memory)
+
+    def forget(self) -> None:
+        """Compute each step from now on, instead of replaying it."""
+        self._graphs.clear()
+
+    def _refuse_waiting(self) -> None:
+        """Raises RuntimeError where the model looks at a result in the middle of a step.
+
+        A recording that is broken off for that may leave the device's random numbers unusable.
+        """
+        self._compute(self.most, self._lengths[-1])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            self._compute(self.most, self._lengths[-1])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    def _recorded(self, batch: int, bucket: int, memory: Any) -> torch.cuda.CUDAGraph:
+        # What a library does at its first call with these shapes is no part of the step.
+        self._compute(batch, bucket)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+            self._compute(batch, bucket)
+        return graph
+
+    def _fill(
+        self, slots: Sequence[Slot], ids: Sequence[int], hears: Sequence[bool], batch: int
+    ) -> None:
+        rows, size = self._rows.numpy(), self._pool.page_tokens
+        for row, slot, id_, hearing in zip(rows, slots, ids, hears, strict=False):
+            whole, offset = divmod(slot.length, size)
+            row[:COLUMNS] = id_, hearing, slot.pages[whole], offset, slot.length
+            row[COLUMNS : COLUMNS + len(slot.pages)] = slot.pages
+        rows[len(slots) : batch] = 0
+        rows[len(slots) : batch, [PAGE, COLUMNS]] = self._pool.spare_page
+        self._inputs[:batch].copy_(self._rows[:batch], non_blocking=True)
+
+    @torch.inference_mode()
+    def _compute(self, batch: int, longest: int) -> None:
+        """The step itself, from `_inputs` to `_logits`."""
+        inputs = self._inputs[:batch]
+        numbers = inputs[:, :COLUMNS].long()
+        ids, hears, pages, offsets, positions = torch.split(numbers, 1, dim=1)
+        held = inputs[:, POSITION] + 1
+        table = Table.of(inputs[:, COLUMNS:], held, fed=1, page_tokens=self._pool.page_tokens)
+        self._pool.fed = Feed(pages, offsets, positions, longest, table=table)
+        embedded = self._checkpoint.embedded(ids[:, 0], hears[:, 0].bool())
+        hidden = self._checkpoint.hidden_states(embedded[:, None], positions, self._pool.cache)
+        self._logits[:batch] = self._checkpoint.logits(hidden[:, -1])
+
+
+def lengths(capacity: int) -> list[int]:
+    """What the longest slot's length is rounded up to: each four times the one before."""
+    rounded, length = [], SHORTEST
+    while length < capacity:
+        rounded.append(length)
+        length *= 4
+    return [*rounded, capacity]

@@ -1,0 +1,120 @@
+"""How decode steps are computed on a GPU: as fast as this one computes them right.
+
+Nothing is taken on trust: the kernel for pages has to give what the library's own attention gives,
+and the recorded step what the kernel gives. What fails, or computes something else, is not used,
+and the log says why. The plain way always works.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from assistant.engines.transformers.attention import PAGED, SLOTTED
+from assistant.engines.transformers.decode_step import BATCHES, DecodeStep
+from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.settings import StepKind
+from assistant.engines.transformers.slots import Pool, Slot
+
+logger = logging.getLogger(__name__)
+
+# Of the norm of the logits. In bf16 two right ways differ by hundredths; a page too many, or one
+# of another conversation, makes all of the difference.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# Every vocabulary has so many tokens of text.
+IDS = 200
+
+
+def fast_steps(
+    checkpoint: Checkpoint, pool: Pool, steps: StepKind, batches: Sequence[int] = BATCHES
+) -> DecodeStep | None:
+    """The fastest steps that work, up to those that are wanted; None: the pool's own `feed`.
+
+    The pool, of which nothing may be in use yet, attends by what goes with them from now on.
+    """
+    if steps == "plain":
+        return None
+    tolerance = TOLERANCE[checkpoint.model.dtype]
+    expected = _logits(checkpoint, pool, partial(_plain_step, checkpoint, pool))
+    step = DecodeStep(checkpoint, pool, batches)
+    try:
+        pool.use(PAGED)
+        _compare(_logits(checkpoint, pool, step.logits_after), expected, tolerance)
+    except Exception as error:
+        pool.use(SLOTTED)
+        logger.warning("Attention goes the plain way, which is slower: %s", _reason(error))
+        return None
+    if steps == "recorded":
+        begun = time.monotonic()
+        try:
+            step.record()
+            _compare(_logits(checkpoint, pool, step.logits_after), expected, tolerance)
+            logger.info("Decode steps are recorded, in %.1f s.", time.monotonic() - begun)
+        except Exception as error:
+            step.forget()
+            logger.warning("Decode steps aren't recorded, and slower: %s", _reason(error))
+    return step
+
+
+class StepOfSome(Protocol):
+    """As `DecodeStep.logits_after`."""
+
+    def __call__(
+        self, slots: Sequence[Slot], ids: Sequence[int], hears: Sequence[bool]
+    ) -> torch.Tensor: ...
+
+
+@torch.inference_mode()
+def _plain_step(
+    checkpoint: Checkpoint,
+    pool: Pool,
+    slots: Sequence[Slot],
+    ids: Sequence[int],
+    hears: Sequence[bool],
+) -> torch.Tensor:
+    embedded = checkpoint.embed(ids, hears)[:, None]
+    return checkpoint.logits(pool.feed(slots, embedded, np.array(ids)[:, None]))
+
+
+@torch.inference_mode()
+def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tensor:
+    """Of a few steps of some slots, one of which comes to its second page in them.
+
+    float32 (steps, slots, vocabulary).
+    """
+    size = pool.page_tokens
+    held = [3, size - 1]
+    if pool.pages.free > 8:
+        held.append(2 * size + 5)
+    numbers = np.random.default_rng(0)
+    slots = [Slot(pool) for _ in held]
+    try:
+        for slot, tokens in zip(slots, held, strict=True):
+            # In two parts, of which the second attends to the first.
+            for part in np.array_split(numbers.integers(0, IDS, tokens), 2):
+                slot.feed(checkpoint.embed(part.tolist(), [False] * len(part)), part)
+        steps = [
+            step(slots, numbers.integers(0, IDS, len(slots)).tolist(), [False] * len(slots)).clone()
+            for _ in range(3)
+        ]
+        return torch.stack(steps)
+    finally:
+        for slot in slots:
+            slot.cut(0)
+
+
+def _compare(logits: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    """Raises RuntimeError where they differ by more."""
+    difference = float((logits - expected).norm() / expected.norm())
+    if not difference < tolerance:
+        raise RuntimeError(f"here, it computes something else (by {difference:.0%}).")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0]

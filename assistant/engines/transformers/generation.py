@@ -21,7 +21,9 @@ from assistant.engines.engine import (
     Timings,
     Usage,
 )
+from assistant.engines.transformers.decode_step import DecodeStep
 from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
+from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.hearing import Hearing
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.messages import Generate
@@ -44,6 +46,8 @@ class Generator:
         self.checkpoint = checkpoint
         self.settings = settings
         self.memory: Memory = make_memory(checkpoint, settings)
+        self.decode_step: DecodeStep | None = None
+        """What takes the steps in place of the pool's own `feed`, where that is faster."""
         self.renderer = PromptRenderer(checkpoint)
         self.hearing = Hearing(checkpoint)
         self.sampler = Sampler(checkpoint, settings)
@@ -83,9 +87,13 @@ class Generator:
         going = [generation.going for generation in generations if generation.going]
         slots, tokens, choices = zip(*going, strict=True)
         hears = [generation.hears for generation in generations]
-        embeddings = self.checkpoint.embed(tokens, hears)[:, None]
-        hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
-        return self.sampler.choose(choices, self.checkpoint.logits(hidden))
+        if self.decode_step and len(slots) <= self.decode_step.most:
+            logits = self.decode_step.logits_after(slots, tokens, hears)
+        else:
+            embeddings = self.checkpoint.embed(tokens, hears)[:, None]
+            hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
+            logits = self.checkpoint.logits(hidden)
+        return self.sampler.choose(choices, logits)
 
     def warm_up(self) -> None:
         """Answer a second of silence, so that no first reply waits for what happens only once."""
@@ -98,6 +106,9 @@ class Generator:
         while not generation.done:
             generation.step()
         generation.close()
+        if self.checkpoint.device.type == "cuda":
+            pool = self.memory.pool
+            self.decode_step = fast_steps(self.checkpoint, pool, self.settings.steps)
 
 
 class Generation:

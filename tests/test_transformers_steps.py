@@ -1,7 +1,6 @@
 """Decode steps as a GPU takes them, by a kernel for pages and from rows of numbers.
 
-They give the same tokens.
-The kernel has no CPU version. In its place is what its documentation says, which also checks what
+They give the same tokens. The kernel has no CPU version. In its place is what its documentation says, which also checks what
 the kernel itself would refuse. Recording is for a GPU alone; what is recorded runs here as it is.
 """
 
@@ -251,7 +250,7 @@ def of_others(*args: Any, **options: Any) -> torch.Tensor:
     ("kernel", "reason"),
     [
         (unavailable, "FlashAttention only supports Ampere GPUs or newer."),
-        (of_others, r"here, it computes something else \(by \d+%\)."),
+        (of_others, r"here, it computes something else \(by (\d+|nan)%\)."),
     ],
 )
 def test_the_plain_way_is_kept_where_the_kernel_fails(

@@ -41,13 +41,16 @@ class Checkpoint:
     context_tokens: int
     """Most tokens that a prompt and its reply may take together."""
     device: torch.device
+    weights: str = "full"
+    """In what its language model's weights are kept, as the settings name it."""
 
     @property
     def device_name(self) -> str:
         """The device and the numbers it computes with, for people."""
         on_gpu = self.device.type == "cuda"
         name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
-        return f"{name} in {str(self.model.dtype).removeprefix('torch.')}"
+        computed = f"{name} in {str(self.model.dtype).removeprefix('torch.')}"
+        return computed if self.weights == "full" else f"{computed}, weights in {self.weights}"
 
     @property
     def cache_shape(self) -> CacheShape:
@@ -217,6 +220,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         generation=generation,
         context_tokens=min(architecture.context_tokens(config), settings.max_context_tokens),
         device=device,
+        weights=kind,
     )
 
 

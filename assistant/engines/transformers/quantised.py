@@ -4,12 +4,13 @@ What is made smaller are the linear layers of the language model, which are near
 audio encoder, the embeddings and the head stay as they are, and with them what they may share.
 Nothing else knows of it: a layer's weight is a tensor of another kind.
 
-    int8    1 byte each     a scale for each row; what a layer multiplies by is widened first, so
-                            that memory is saved, but no time
-    int4    0.53 bytes      two numbers for each group of 128; multiplied by as they are, which pays
-                            for a few tokens at once. CUDA from 8.0
-    fp8     1 byte          a scale for each row; multiplied by as they are, with the tokens rounded
-                            to fp8 too. CUDA from 8.9
+    int8    1 byte each     with a scale for each row. A layer widens them before it multiplies by
+                            them: that saves memory, and costs time
+    int4    0.53 bytes      with two numbers for each group of 128. Multiplied by as they are, which
+                            pays for a few tokens at once. CUDA, compute capability 8.0
+    fp8     1 byte          with a scale for each row. Multiplied by as they are, with the tokens
+                            rounded to fp8 too: in one operation for a layer where the package mslk
+                            is installed, else in seven. CUDA, compute capability 8.9
 """
 
 from __future__ import annotations

@@ -136,10 +136,15 @@ def test_they_take_what_was_said_before_they_were_loaded(
     assert taken(full) - taken(quantised) == saved > 0
 
 
+def test_it_is_told_where_the_model_is(full: Checkpoint, quantised: Checkpoint) -> None:
+    assert full.device_name == "cpu in float32"
+    assert quantised.device_name == "cpu in float32, weights in int8"
+
+
 def test_replies_of_several_take_steps_together(quantised: Checkpoint) -> None:
     asked = [QUESTION, prompt(user(SOUND[4000:20_000])), prompt(user(SOUND[:3000], "Hello!"))]
     alone = [said(events_of(start(generator_of(quantised), each))) for each in asked]
-    generator = generator_of(quantised, slots=len(asked))
+    generator = generator_of(quantised, pages=len(asked))
     replies = [start(generator, each, session_id=number) for number, each in enumerate(asked)]
     events: list[list[ReplyEvent]] = [[] for _ in asked]
     while open_ := [reply for reply in replies if not reply.done]:

@@ -1,7 +1,8 @@
 """Decode steps as a GPU takes them, by a kernel for pages and from rows of numbers.
 
 They give the same tokens. The kernel has no CPU version. In its place is what its documentation
-says, which also checks what the kernel itself would refuse. Recording is for a GPU alone; what is recorded runs here as it is.
+says, which also checks what the kernel itself would refuse. Recording is for a GPU alone; what is
+recorded runs here as it is.
 """
 
 from __future__ import annotations

@@ -11,13 +11,16 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.typing import Subprotocol
 
 from assistant.config import Config
+from assistant.realtime.registry import LEAVING
+from assistant.serve import listen, make_server
 from tests.protocol import valid
 from tests.scripted_engine import ScriptedModel
 from tests.server import serving
+from tests.test_realtime_session import pcm
 
 pytestmark = pytest.mark.slow
 
@@ -243,3 +246,34 @@ async def test_an_upload_that_breaks_off_leaves_no_traceback(
     async with httpx.AsyncClient(base_url=f"http://{address}") as http:
         assert (await http.get("/health")).is_success
     assert caplog.records == []
+
+
+async def test_a_server_that_is_told_to_end_keeps_its_promise_and_says_why() -> None:
+    model = ScriptedModel()
+    server = make_server(Config(), model)
+    with listen("127.0.0.1", 0) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime"
+        async with connect(url) as websocket:
+            input_ = {"turn_detection": None, "transcription": {"model": "any"}}
+            for event in (
+                {"type": "session.update", "session": {"audio": {"input": input_}}},
+                {"type": "input_audio_buffer.append", "audio": pcm(300)},
+                {"type": "input_audio_buffer.commit"},
+            ):
+                await websocket.send(json.dumps(event))
+            await sees(websocket, "conversation.item.done")
+            leaving = asyncio.create_task(server.leave(20))
+            # The turn waits for a reply to be asked for, and then to be written down.
+            await model.asked(1)
+            assert not leaving.done()
+            model.replies[0].says("Hello.")
+            model.replies[0].ends()
+            kind = "conversation.item.input_audio_transcription.completed"
+            assert (await sees(websocket, kind))["transcript"] == "Hello."
+            with pytest.raises(ConnectionClosedOK) as caught:
+                await websocket.recv()
+        await leaving
+        await serving
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1000, LEAVING)

@@ -19,8 +19,12 @@ run: install
 
 install: $(VENV)/.installed-$(if $(MODEL),gpu,words)
 
+# Hundreds of processes start: what they import is compiled once.
+test: export PYTHONDONTWRITEBYTECODE :=
+# The slow tests one by one, since they hold devices, browsers and real time. 5: none is left by ARGS.
 test: $(VENV)/.installed-test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile -m 'not slow' $(ARGS) || test $$? = 5
+	$(BIN)/pytest -m slow $(ARGS) || test $$? = 5
 
 clients: examples/node/node_modules/.installed $(CLIENTS:%=examples/%/.venv/.installed)
 

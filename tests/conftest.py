@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -31,13 +33,17 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
-    report = yield
-    if (
-        report.skipped
-        and item.config.getoption("--forbid-skips")
-        and not hasattr(report, "wasxfail")
-    ):
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    return _forbid_skip((yield), collector.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    return _forbid_skip((yield), item.config)
+
+
+def _forbid_skip(report: Any, config: pytest.Config) -> Any:
+    if report.skipped and config.getoption("--forbid-skips") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which is forbidden here: {report.longrepr[2]}"
     return report

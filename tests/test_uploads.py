@@ -10,6 +10,7 @@ import pytest
 from assistant.chat.uploads import MAX_PERMITS, PATH, Uploads
 from assistant.config import Config
 from assistant.errors import ProtocolError
+from tests.answering_engine import AnsweringModel
 from tests.server import serving
 
 KEY = "sk-0123456789"
@@ -62,7 +63,8 @@ def test_what_is_not_permitted() -> None:
 
 async def test_over_the_wire() -> None:
     config = Config.load(overrides={"server": {"api_key": KEY}, "files": {"max_bytes": 1024}})
-    async with serving(config) as address, httpx.AsyncClient(base_url=f"http://{address}") as web:
+    server = serving(config, AnsweringModel())
+    async with server as address, httpx.AsyncClient(base_url=f"http://{address}") as web:
         question = {"action": "getPolicy", "model": "any"}
         assert (await web.get(PATH, params=question)).status_code == 401
         key = {"Authorization": f"Bearer {KEY}"}

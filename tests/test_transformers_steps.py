@@ -226,14 +226,19 @@ def test_lengths_are_rounded_up_to_a_few(capacity: int, rounded: list[int]) -> N
 # What works is found out at the start.
 
 
+@pytest.mark.parametrize(("pages", "page_tokens"), [(100, 16), (5, 32), (1, 128)])
 def test_the_kernel_is_taken_where_it_gives_the_same(
-    checkpoint: Checkpoint, card: ModelCard, caplog: pytest.LogCaptureFixture
+    checkpoint: Checkpoint,
+    card: ModelCard,
+    caplog: pytest.LogCaptureFixture,
+    pages: int,
+    page_tokens: int,
 ) -> None:
-    generator = generator_of(checkpoint, 100, 16)
+    generator = generator_of(checkpoint, pages, page_tokens)
     pool = generator.memory.pool
     generator.decode_step = fast_steps(checkpoint, pool, "paged", batches=(1, 2, 4))
     assert generator.decode_step and not caplog.records
-    assert pool.pages.free == pool.pages.count == 100
+    assert pool.pages.free == pool.pages.count == pages
     hello = prompt(user("Hello."))
     check(card, hello, events_of(start(generator, hello)))
 

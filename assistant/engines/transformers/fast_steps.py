@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 # Every vocabulary has so many tokens of text.
 IDS = 200
+STEPS = 3
 
 
 def fast_steps(
@@ -36,7 +37,8 @@ def fast_steps(
 ) -> DecodeStep | None:
     """The fastest steps that work, up to those that are wanted; None: the pool's own `feed`.
 
-    The pool, of which nothing may be in use yet, attends by what goes with them from now on.
+    The pool, of which nothing may be in use yet, attends by what goes with them from now on. Of
+    `batches`, the largest is for 3 slots at least, on which they are tried.
     """
     if steps == "plain":
         return None
@@ -88,10 +90,12 @@ def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tenso
 
     float32 (steps, slots, vocabulary).
     """
-    size = pool.page_tokens
-    held = [3, size - 1]
-    if pool.pages.free > 8:
-        held.append(2 * size + 5)
+    size, free = pool.page_tokens, pool.pages.free
+    held = []
+    for tokens in (3, size - 1, 2 * size + 5):
+        free -= pool.pages_for(tokens + STEPS)
+        if tokens + STEPS <= pool.capacity and free >= 0:
+            held.append(tokens)
     numbers = np.random.default_rng(0)
     slots = [Slot(pool) for _ in held]
     try:
@@ -101,7 +105,7 @@ def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tenso
                 slot.feed(checkpoint.embed(part.tolist(), [False] * len(part)), part)
         steps = [
             step(slots, numbers.integers(0, IDS, len(slots)).tolist(), [False] * len(slots)).clone()
-            for _ in range(3)
+            for _ in range(STEPS)
         ]
         return torch.stack(steps)
     finally:

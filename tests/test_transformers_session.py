@@ -31,6 +31,7 @@ from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.generation import Generation, Generator
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
+from assistant.engines.transformers.memory_plan import Plan
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.settings import TransformersSettings
@@ -65,7 +66,7 @@ def generator_of(
     """One with so little memory: a page takes a whole conversation, where nothing else is said."""
     generator = Generator(checkpoint, ON_CPU)
     capacity = min(4096, pages * page_tokens)
-    generator.memory = Memory(Pool(checkpoint, pages, page_tokens, capacity))
+    generator.memory = Memory(Pool(checkpoint, Plan(pages, page_tokens, capacity)))
     return generator
 
 

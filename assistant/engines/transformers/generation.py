@@ -26,6 +26,7 @@ from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, 
 from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.hearing import Hearing
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
+from assistant.engines.transformers.memory_plan import TURN_S
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.models.architecture import end_ids
@@ -60,10 +61,11 @@ class Generator:
 
     def info(self, model: str) -> EngineInfo:
         """What can be had of it, under the name that clients see."""
+        told = self.memory.pool.plan.report(self.checkpoint.audio_tokens(TURN_S * SAMPLE_RATE_HZ))
         return EngineInfo(
             model=model,
             context_tokens=self.memory.tokens_per_slot,
-            device=f"{self.checkpoint.device_name}, which keeps {self.memory.report()}",
+            device=f"{self.checkpoint.device_name}, which keeps {told}",
             max_audio_s=MAX_AUDIO_S,
             tools=self.renderer.functions.form is not None,
             transcribes=self.checkpoint.architecture.transcription("") is not None,

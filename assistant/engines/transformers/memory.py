@@ -7,27 +7,28 @@ longest: that one's last tokens go first, and are computed anew when it speaks a
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
+from assistant.engines.transformers.memory_plan import (
+    GPU_PAGE_TOKENS,
+    MIN_TOKENS,
+    Plan,
+    budget_bytes,
+    plan,
+    workspace_bytes,
+)
 from assistant.engines.transformers.model import Checkpoint, free_bytes
+from assistant.engines.transformers.prompt import MAX_AUDIO_S
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Pool, Slot
 from assistant.errors import EngineError
-from audio_io.pcm import Int16Array
-
-# Memory beyond that many conversations is left to others.
-MAX_CONVERSATIONS = 64
-# The kernel that reads pages on a GPU takes multiples of it.
-GPU_PAGE_TOKENS = 256
-# Below that, a conversation of a few spoken turns doesn't fit.
-MIN_TOKENS = 1024
-# Of what is free once the model is loaded; the rest is for what is computed in between, and on a
-# CPU for all other programs.
-SHARE = {"cuda": 0.85, "cpu": 0.5}
+from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
 
 @dataclass(slots=True, eq=False)
@@ -64,10 +65,6 @@ class Memory:
     def tokens_per_slot(self) -> int:
         """Most tokens that a conversation may have."""
         return self.pool.capacity
-
-    def report(self) -> str:
-        """How many conversations fit, for people."""
-        return f"{self.pool.pages.count // self.pool.pages_for(self.pool.capacity)} conversations"
 
     def of(self, session_id: int) -> Conversation:
         """What is kept of that conversation, from its first mention on."""
@@ -138,44 +135,66 @@ class Memory:
                     return
 
 
-def page_tokens(device: torch.device, capacity: int) -> int:
-    """How large pages are best, for conversations of at most `capacity` tokens."""
-    # On a CPU one takes a whole conversation, so that attention finds it in one piece. What isn't
-    # written to takes no memory there.
-    return GPU_PAGE_TOKENS if device.type == "cuda" else capacity
-
-
 def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memory:
-    """What fits: conversations of the model's whole context, or one for as much as there is.
-
-    Raises EngineError where that is too little.
-    """
-    device = checkpoint.device
-    budget = free_bytes(device) * SHARE[device.type]
-    if settings.cache_gb is not None:
-        budget = settings.cache_gb * 1e9
-    tokens = min(checkpoint.context_tokens, int(budget // checkpoint.cache_shape.bytes_per_token))
-    if tokens < min(MIN_TOKENS, checkpoint.context_tokens):
-        least = MIN_TOKENS * checkpoint.cache_shape.bytes_per_token / 1e9
-        if settings.cache_gb is not None:
-            raise EngineError(
-                f"model.transformers.cache_gb is {settings.cache_gb:g}, in which {tokens} tokens "
-                f"fit. A conversation takes {least:.2g} at least."
-            )
-        raise EngineError(
-            f"For conversations, {device} has {budget / 1e9:.1f} GB of memory to spare, in which "
-            f"{tokens} tokens fit; {least:.2g} GB are the least. End what else uses it, or take a "
-            "larger machine."
-        )
-    size = page_tokens(device, tokens)
-    fitting = int(budget // (size * checkpoint.cache_shape.bytes_per_token))
-    pages = min(fitting, MAX_CONVERSATIONS * -(-tokens // size))
+    """As much as there is room for. Raises EngineError where that is too little."""
+    device, shape = checkpoint.device, checkpoint.cache_shape
     try:
-        return Memory(Pool(checkpoint, pages, size, min(tokens, pages * size)))
+        budget = _budget_bytes(checkpoint, settings)
+        divided = plan(budget, shape, checkpoint.context_tokens, device.type)
+        if divided is not None:
+            return Memory(Pool(checkpoint, divided))
     except RuntimeError as error:
         # What torch raises where there is too little after all: by `cache_gb`, or by another
         # program that was faster.
         raise EngineError(
-            f"For {pages * size} tokens of conversations, {device} has too little memory: "
-            f"{str(error).splitlines()[0]} A smaller model.transformers.cache_gb would do."
+            f"For conversations, {device} has too little memory: {str(error).splitlines()[0]} "
+            "A smaller model.transformers.cache_gb would do."
         ) from error
+    tokens = max(0, int(budget // shape.bytes_per_token))
+    least = MIN_TOKENS * shape.bytes_per_token / 1e9
+    if settings.cache_gb is not None:
+        raise EngineError(
+            f"model.transformers.cache_gb is {settings.cache_gb:g}, in which {tokens} tokens "
+            f"fit. A conversation takes {least:.2g} at least."
+        )
+    raise EngineError(
+        f"For conversations, {device} has {max(0, budget) / 1e9:.1f} GB of memory to spare, in "
+        f"which {tokens} tokens fit; {least:.2g} GB are the least. End what else uses it, or take "
+        "a larger machine."
+    )
+
+
+def _budget_bytes(checkpoint: Checkpoint, settings: TransformersSettings) -> float:
+    """For pages."""
+    if settings.cache_gb is not None:
+        return settings.cache_gb * 1e9
+    device, workspace = checkpoint.device, 0
+    if device.type == "cuda":
+        text, shape = checkpoint.model.config.get_text_config(), checkpoint.cache_shape
+        workspace = workspace_bytes(
+            shape,
+            context=checkpoint.context_tokens,
+            queries_per_key=text.num_attention_heads // min(of.heads for of in shape.layers),
+            vocabulary=checkpoint.vocabulary,
+            measured=measured_bytes(checkpoint, settings.prefill_chunk_tokens),
+        )
+    return budget_bytes(device.type, free_bytes(device), workspace)
+
+
+@torch.inference_mode()
+def measured_bytes(checkpoint: Checkpoint, chunk_tokens: int) -> int:
+    """What a GPU takes for the longest sound, or for a part of a prompt, whichever is more."""
+    pages = -(-chunk_tokens // GPU_PAGE_TOKENS)
+    pool = Pool(checkpoint, Plan(pages, GPU_PAGE_TOKENS, pages * GPU_PAGE_TOKENS))
+    before = torch.cuda.memory_allocated(checkpoint.device)
+    torch.cuda.reset_peak_memory_stats(checkpoint.device)
+    checkpoint.encode_audio(np.zeros(round(MAX_AUDIO_S * SAMPLE_RATE_HZ), np.int16))
+    ids = np.zeros(chunk_tokens, np.int64)
+    hidden = Slot(pool).feed(checkpoint.embed(ids.tolist(), [True] * chunk_tokens), ids)
+    checkpoint.logits(hidden)
+    taken = torch.cuda.max_memory_allocated(checkpoint.device) - before
+    # The pool and its layers know each other.
+    del pool, hidden
+    gc.collect()
+    torch.cuda.empty_cache()
+    return taken

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from assistant.engines.transformers.attention import PAGED, SLOTTED, Feed, Kept, Table
+from assistant.engines.transformers.memory_plan import Plan
 from assistant.engines.transformers.model import Checkpoint, LayerShape
 from assistant.engines.transformers.pages import Pages
 
@@ -101,17 +102,15 @@ class Slot:
 class Pool:
     """The memory of all slots of a model."""
 
-    def __init__(self, checkpoint: Checkpoint, pages: int, page_tokens: int, capacity: int) -> None:
-        """`pages` of `page_tokens` each, for slots of at most `capacity` tokens.
-
-        Raises torch.OutOfMemoryError.
-        """
+    def __init__(self, checkpoint: Checkpoint, plan: Plan) -> None:
+        """Raises torch.OutOfMemoryError."""
         self._checkpoint = checkpoint
-        self.page_tokens = page_tokens
-        self.capacity = capacity
+        self.plan = plan
+        self.page_tokens = plan.page_tokens
+        self.capacity = plan.capacity
         """Most tokens that one slot may hold."""
-        self.pages = Pages(pages)
-        self.spare_page = pages
+        self.pages = Pages(plan.pages)
+        self.spare_page = plan.pages
         """One more, for what nobody asks for."""
         self._layers = [_Layer(self) for _ in checkpoint.cache_shape.layers]
         for layer, shape in zip(self._layers, checkpoint.cache_shape.layers, strict=True):
@@ -124,7 +123,7 @@ class Pool:
 
     def use(self, attention: str) -> None:
         """Attend by one of the ways of `attention.py`."""
-        self._attention = attention
+        self.attention = attention
         self._checkpoint.use_attention(attention)
 
     def pages_for(self, tokens: int) -> int:
@@ -177,7 +176,7 @@ class Pool:
         places = torch.tensor([pages, offsets, positions], device=device)
         ends = [slot.length + count for slot in slots]
         reach = [(slot.pages, end) for slot, end in zip(slots, ends, strict=True)]
-        table = self._table(slots, ends, count, device) if self._attention == PAGED else None
+        table = self._table(slots, ends, count, device) if self.attention == PAGED else None
         return Feed(places[0], places[1], places[2], max(ends), reach, table)
 
     def _table(

@@ -12,16 +12,21 @@ driven through the worker's own steps; protocol and sockets are no part of it.
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from statistics import median
+from typing import get_args
 
 import torch
 
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Text
-from assistant.engines.transformers.attention import SLOTTED
+from assistant.engines.transformers.memory import make_memory
+from assistant.engines.transformers.memory_plan import TURN_S
 from assistant.engines.transformers.model import Checkpoint
-from benchmarks.gpu.bench import STEPS, Bench, text_of, utterance
+from assistant.engines.transformers.settings import StepKind, TransformersSettings
+from audio_io.pcm import SAMPLE_RATE_HZ
+from benchmarks.gpu.bench import STEPS, Bench, free_memory, text_of, utterance
 from benchmarks.gpu.bounds import Bounds, measured_bounds, seconds_of
 from benchmarks.gpu.model import CONTEXT_TOKENS, REAL, SMALL, Scale, random_checkpoint
 from benchmarks.machine import machine
@@ -37,11 +42,10 @@ def row(name: str, ms: float, bound_ms: float, generate_ms: float | None = None)
     print(f"| {name} | {ms:.1f} | {bound_ms:.1f} | {ms / bound_ms:.2f} | {beside} |", flush=True)
 
 
-def generate_ms(checkpoint: Checkpoint, conversations: int, context: int) -> float:
+def generate_ms(bench: Bench, conversations: int, context: int) -> float:
     """Time per step of `generate` with as many rows of equal length."""
+    checkpoint = bench.checkpoint
     ids = torch.full((conversations, context), 65, device=checkpoint.device)
-    # Ours attends over slots, its own over its own cache.
-    checkpoint.use_attention("sdpa")
 
     def seconds(tokens: int) -> float:
         return seconds_of(
@@ -50,10 +54,9 @@ def generate_ms(checkpoint: Checkpoint, conversations: int, context: int) -> flo
             )
         )
 
-    seconds(2)
-    per_step = (seconds(1 + STEPS) - seconds(1)) / STEPS
-    checkpoint.use_attention(SLOTTED)
-    return per_step * 1000
+    with bench.library_attention():
+        seconds(2)
+        return (seconds(1 + STEPS) - seconds(1)) / STEPS * 1000
 
 
 def one(bench: Bench, bounds: Bounds, scale: Scale) -> None:
@@ -63,7 +66,7 @@ def one(bench: Bench, bounds: Bounds, scale: Scale) -> None:
             reply = bench.begun(text_of(context), STEPS + 10)
             ms = bench.step_ms([reply])
             reply.close()
-        theirs = generate_ms(bench.checkpoint, 1, context)
+            theirs = generate_ms(bench, 1, context)
         row(f"a token, alone, {context} tokens of context", ms, bounds.step_ms(context), theirs)
 
 
@@ -77,13 +80,34 @@ def many(bench: Bench, bounds: Bounds, scale: Scale) -> None:
             ms = bench.step_ms(replies)
             for reply in replies:
                 reply.close()
+            theirs = generate_ms(bench, conversations, context)
         name = f"a step of {conversations} together, {context} tokens of context each"
-        bound = bounds.step_ms(*[context] * conversations)
-        row(name, ms, bound, generate_ms(bench.checkpoint, conversations, context))
+        row(name, ms, bounds.step_ms(*[context] * conversations), theirs)
         print(
             f"|   tokens per second in all | {conversations / ms * 1000:.0f}, alone "
             f"{1000 / alone_ms:.0f}, {conversations * alone_ms / ms:.1f} times as many | | | |"
         )
+
+
+def kept(checkpoint: Checkpoint) -> str:
+    """What the engine would keep of conversations, in memory that it does set aside for that."""
+    pool = make_memory(checkpoint, TransformersSettings()).pool
+    return pool.plan.report(checkpoint.audio_tokens(TURN_S * SAMPLE_RATE_HZ))
+
+
+def ways(bench: Bench, bounds: Bounds, scale: Scale) -> None:
+    """What each way of taking steps costs, and how long the start of each takes."""
+    context, many = scale.contexts[0], scale.batches[-1]
+    for kind in get_args(StepKind):
+        begun = time.perf_counter()
+        with bench.room_for(many, context + 100, kind):
+            ready_s = time.perf_counter() - begun
+            replies = [bench.begun(text_of(context), 2 * STEPS + 20) for _ in range(many)]
+            alone_ms, ms = bench.step_ms(replies[:1]), bench.step_ms(replies)
+            for reply in replies:
+                reply.close()
+        row(f"steps {kind}, ready in {ready_s:.1f} s: alone", alone_ms, bounds.step_ms(context))
+        row(f"steps {kind}: {many} together", ms, bounds.step_ms(*[context] * many))
 
 
 def together_and_in_turn(bench: Bench, conversations: int) -> None:
@@ -166,10 +190,13 @@ def main() -> None:
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=["cpu", "cuda"], default=default)
     device = torch.device(parser.parse_args().device)
+    # Where a step isn't recorded, or a kernel not used, it is said why.
+    logging.basicConfig(format="%(message)s")
     scale = REAL if device.type == "cuda" else SMALL
     checkpoint = random_checkpoint(scale, device)
+    print(f"{checkpoint.device_name}, which keeps {kept(checkpoint)}; {machine()}")
+    free_memory()
     bench, bounds = Bench(checkpoint), measured_bounds(checkpoint)
-    print(f"{checkpoint.device_name}; {machine()}")
     print(
         f"{checkpoint.model.num_parameters() / 1e9:.2f} billion parameters; "
         f"{bounds.bytes_per_s / 1e9:.0f} GB/s, {bounds.operations_per_s / 1e12:.2f} TFLOP/s"
@@ -177,7 +204,10 @@ def main() -> None:
     print("\n| ms | ours | bound | ratio | `generate` |\n|---|---|---|---|---|")
     one(bench, bounds, scale)
     many(bench, bounds, scale)
-    if device.type == "cpu":
+    if device.type == "cuda":
+        # A CPU knows the plain way alone.
+        ways(bench, bounds, scale)
+    else:
         # In bf16 a sum depends on how many rows there are.
         together_and_in_turn(bench, scale.batches[0])
     turn(bench, bounds, scale)

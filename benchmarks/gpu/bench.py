@@ -14,11 +14,13 @@ import torch
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ReplyOptions
+from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.generation import Generation, Generator
-from assistant.engines.transformers.memory import Memory, page_tokens
+from assistant.engines.transformers.memory import Memory
+from assistant.engines.transformers.memory_plan import Plan, page_tokens
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint
-from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.settings import StepKind, TransformersSettings
 from assistant.engines.transformers.slots import Pool
 from audio_io.pcm import SAMPLE_RATE_HZ
 
@@ -36,19 +38,34 @@ class Bench:
         self.generator = Generator(checkpoint, settings)
 
     @contextmanager
-    def room_for(self, conversations: int, tokens: int) -> Iterator[None]:
-        """Memory for that much, given back in the end."""
-        size = page_tokens(self.checkpoint.device, tokens)
+    def room_for(
+        self, conversations: int, tokens: int, steps: StepKind = "recorded"
+    ) -> Iterator[None]:
+        """Memory for that much, given back in the end; on a GPU, with steps of that kind."""
+        device = self.checkpoint.device.type
+        size = page_tokens(device, tokens)
         pages = conversations * -(-tokens // size)
-        self.generator.memory = Memory(Pool(self.checkpoint, pages, size, tokens))
+        pool = Pool(self.checkpoint, Plan(pages, size, tokens))
+        self.generator.memory = Memory(pool)
+        if device == "cuda":
+            batches = sorted({1, 4, conversations})
+            self.generator.decode_step = fast_steps(self.checkpoint, pool, steps, batches)
         try:
             yield
         finally:
-            del self.generator.memory
-            # The pool and its layers know each other.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            del self.generator.memory, pool
+            self.generator.decode_step = None
+            free_memory()
+
+    @contextmanager
+    def library_attention(self) -> Iterator[None]:
+        """For the library's own `generate`, which attends over its own cache."""
+        self.checkpoint.use_attention("sdpa")
+        try:
+            yield
+        finally:
+            pool = self.generator.memory.pool
+            pool.use(pool.attention)
 
     def start(self, prompt: Prompt, tokens: int, session_id: int | None = None) -> Generation:
         """A reply of so many tokens, nothing of which is computed yet."""
@@ -79,6 +96,14 @@ class Bench:
         """The median of several, after a few to get going."""
         times = [self.step(replies) for _ in range(STEPS + 3)]
         return median(times[3:]) * 1000
+
+
+def free_memory() -> None:
+    """Give back that of pools which nobody has any more."""
+    # A pool and its layers know each other.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def text_of(tokens: int, letter: str = "a") -> Prompt:

@@ -1,12 +1,13 @@
 """How many conversations one core carries: the server on one core, its clients on the others.
 
-    python -m benchmarks.gateway [--seconds 8]
+    python -m benchmarks.gateway [--seconds 8] [--only 20ms|100ms|calls]
 
 Clients of the websocket (24 kHz, chunks of 20 ms, then of 100 ms) and callers over WebRTC speak
 human speech in real time; half of them speak at any time, speech detection runs, and each turn is
-answered by 50 tokens at 25 a second, from an engine that costs nothing. Their number grows until
-the server falls behind: until its event loop is more than 20 ms late in the 99th percentile, or an
-event's answer takes longer than that does. The stages are samples of what the main thread does.
+answered by 50 tokens at 25 a second, from an engine that costs nothing. As many as a core is to
+carry come first; then their number grows until the server falls behind, or shrinks until it keeps
+up. It falls behind where its event loop is more than 20 ms late in the 99th percentile, or an
+event's answer takes longer than 100 ms. The stages are samples of what the main thread does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,9 +34,6 @@ from benchmarks.machine import machine
 MAX_LAG_MS = 20.0
 MAX_ANSWER_MS = 100.0
 SETTLE_S = 2.0
-STREAMS = {20: (50, 100, 150, 200, 250), 100: (100, 200, 300, 400, 500)}
-"""By the length of a chunk in ms."""
-CALLS = (10, 25, 50, 75)
 
 
 class Load(Protocol):
@@ -69,6 +68,26 @@ class Step:
 
 
 Ask = Callable[[], Awaitable[Report]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to talk to the server."""
+
+    name: str
+    make: Callable[[str], Load]
+    """Of the server's address."""
+    aim: int
+    """How many of them a core is to carry."""
+    step: int
+    """How many more, or fewer, are tried next."""
+
+
+KINDS = {
+    "20ms": Kind("websocket, 20 ms chunks", partial(WebsocketLoad, chunk_ms=20), 150, 25),
+    "100ms": Kind("websocket, 100 ms chunks", partial(WebsocketLoad, chunk_ms=100), 200, 50),
+    "calls": Kind("WebRTC calls", CallLoad, 50, 25),
+}
 
 
 @asynccontextmanager
@@ -118,24 +137,24 @@ async def measure(load: Load, ask: Ask, count: int, seconds: float) -> Step:
     )
 
 
-async def ramp(
-    core: int, make: Callable[[str], Load], counts: tuple[int, ...], seconds: float
-) -> tuple[float, list[Step]]:
-    """Ever more clients, each time with a new server, until it falls behind.
+async def ramp(core: int, kind: Kind, seconds: float) -> tuple[float, list[Step]]:
+    """From the aim up until the server falls behind, or down until it keeps up.
 
-    Returns its memory before there were any, in MiB, and the steps.
+    Each time with a new server. Returns its memory before there were any clients, in MiB, and the
+    steps.
     """
     steps: list[Step] = []
-    empty_mib = 0.0
-    for count in counts:
+    empty_mib, count = 0.0, kind.aim
+    while count > 0:
         async with served(core) as (address, ask):
             empty_mib = (await ask()).rss_mib
-            load = make(address)
+            load = kind.make(address)
             steps.append(await measure(load, ask, count, seconds))
             await load.close()
         print(_line(steps[-1]), flush=True)
-        if not steps[-1].kept_up:
+        if steps[-1].kept_up is not steps[0].kept_up:
             break
+        count += kind.step if steps[0].kept_up else -kind.step
     return empty_mib, steps
 
 
@@ -173,31 +192,25 @@ def _details(empty_mib: float, steps: list[Step]) -> str:
 HEADER = "  clients  core  per client-s   lag p50    p99   answer p99   tokens/s"
 
 
-async def run(seconds: float) -> None:
+async def run(kinds: list[Kind], seconds: float) -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, set(cores[1:]) or set(cores))
     print(f"gateway: {machine()}; server on one core, clients on {max(len(cores) - 1, 1)}")
-
-    def streams(chunk_ms: int) -> Callable[[str], Load]:
-        return lambda address: WebsocketLoad(address, chunk_ms)
-
-    kinds: list[tuple[str, Callable[[str], Load], tuple[int, ...]]] = [
-        *((f"websocket, {ms} ms chunks", streams(ms), counts) for ms, counts in STREAMS.items()),
-        ("WebRTC calls", CallLoad, CALLS),
-    ]
-    for name, make, counts in kinds:
-        print(f"{name}\n{HEADER}")
-        empty_mib, steps = await ramp(cores[0], make, counts, seconds)
+    for kind in kinds:
+        print(f"{kind.name}; {kind.aim} are the aim\n{HEADER}")
+        empty_mib, steps = await ramp(cores[0], kind, seconds)
         print(_details(empty_mib, steps))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=8.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--only", choices=KINDS)
+    args = parser.parse_args()
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("gateway: only Linux lets server and clients have cores of their own")
-    asyncio.run(run(seconds))
+    kinds = [KINDS[args.only]] if args.only else [*KINDS.values()]
+    asyncio.run(run(kinds, args.seconds))
 
 
 if __name__ == "__main__":

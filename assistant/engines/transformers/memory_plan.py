@@ -89,9 +89,10 @@ def plan(budget: float, shape: CacheShape, context: int, device_type: str) -> Pl
     if device_type == "cuda":
         budget -= GPU_PAGE_TOKENS * shape.bytes_per_token
     tokens = min(context, int(budget // shape.bytes_per_token))
-    if tokens < min(MIN_TOKENS, context):
+    if tokens < 1:
         return None
     size = page_tokens(device_type, tokens)
     pages = int(budget // (size * shape.bytes_per_token))
     pages = min(pages, MAX_CONVERSATIONS * -(-tokens // size))
-    return Plan(pages, size, min(tokens, pages * size))
+    capacity = min(tokens, pages * size)
+    return Plan(pages, size, capacity) if capacity >= min(MIN_TOKENS, context) else None

@@ -41,8 +41,7 @@ class DecodeStep:
         self._batches = batches
         self._lengths = lengths(pool.capacity)
         shape = (batches[-1], COLUMNS + pool.pages_for(pool.capacity))
-        on_gpu = checkpoint.device.type == "cuda"
-        self._rows = torch.zeros(shape, dtype=torch.int32, pin_memory=on_gpu)
+        self._rows = torch.zeros(shape, dtype=torch.int32)
         """Of each slot, the columns above and its pages, in this computer's own memory."""
         self._inputs = torch.zeros(shape, dtype=torch.int32, device=checkpoint.device)
         """The same on the device."""
@@ -122,7 +121,9 @@ class DecodeStep:
             row[COLUMNS : COLUMNS + len(slot.pages)] = slot.pages
         rows[len(slots) : batch] = 0
         rows[len(slots) : batch, [PAGE, COLUMNS]] = self._pool.spare_page
-        self._inputs[:batch].copy_(self._rows[:batch], non_blocking=True)
+        # From memory that isn't pinned: so the rows may change as soon as this returns, although the
+        # step that reads them has yet to run.
+        self._inputs[:batch].copy_(self._rows[:batch])
 
     @torch.inference_mode()
     def _compute(self, batch: int, longest: int) -> None:

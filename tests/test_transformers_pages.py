@@ -11,7 +11,7 @@ from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError
-from tests.dialogue import prompt, user
+from tests.dialogue import prompt, system, user
 from tests.model_card import ModelCard
 from tests.test_transformers_session import (
     ON_CPU,
@@ -68,20 +68,23 @@ def test_who_was_idle_for_longest_loses_its_end_and_no_more(
     checkpoint: Checkpoint, card: ModelCard
 ) -> None:
     generator = generator_of(checkpoint, 16, PAGE_TOKENS)
-    for session_id in (1, 2):
-        events_of(start(generator, HELLO, session_id=session_id))
+    # They have nothing in common.
+    first, second = (prompt(system(letter * 20), user("Hello.")) for letter in "pq")
+    events_of(start(generator, first, session_id=1))
+    events_of(start(generator, second, session_id=2))
     before = [slot_of(generator, session_id).length for session_id in (1, 2)]
     free = generator.memory.pool.pages.free
     # One page more than is free.
-    longer = prompt(user("Hello." + "a" * ((free + 1) * PAGE_TOKENS - before[0])))
+    more = "a" * ((free + 1) * PAGE_TOKENS - before[0])
+    longer = prompt(system("r" * 20), user("Hello." + more))
     events_of(start(generator, longer, session_id=3))
     full = before[0] // PAGE_TOKENS
     assert [slot_of(generator, id_).length for id_ in (1, 2)] == [full * PAGE_TOKENS, before[1]]
     # It goes on with what it still has.
-    events = events_of(start(generator, HELLO))
+    events = events_of(start(generator, first))
     reused = started(events).report.reused.total
     assert reused == min(full * PAGE_TOKENS, started(events).report.prompt.total - 1)
-    check(card, HELLO, events)
+    check(card, first, events)
 
 
 def test_a_reply_that_has_begun_never_runs_out(checkpoint: Checkpoint, card: ModelCard) -> None:
@@ -119,6 +122,32 @@ def test_what_is_asked_beside_shares_the_pages_of_the_conversation(
     assert slot_of(generator, 1).pages[: len(alone)] == alone
     check(card, declared, taken + events_of(beside))
     assert pages_in_use(generator) == len(slot_of(generator, 1).pages)
+
+
+@pytest.mark.parametrize("side", [False, True], ids=["main", "beside"])
+def test_a_new_conversation_shares_the_full_pages_of_another_that_begins_the_same(
+    checkpoint: Checkpoint, card: ModelCard, side: bool
+) -> None:
+    generator = generator_of(checkpoint, 64, PAGE_TOKENS)
+    common = system("You are the voice of a hotel. Say in one sentence what can be done.")
+    for session_id, text in ((1, "Who?"), (2, "What is it?"), (3, "When is breakfast?")):
+        declared = prompt(common, user(text))
+        events = events_of(start(generator, declared, session_id=session_id, side=side))
+        report = started(events).report
+        check(card, declared, events)
+        if session_id == 1:
+            assert not report.reused.total
+            events_of(start(generator, declared))
+            pages = slot_of(generator, 1).pages.copy()
+            continue
+        assert report.reused.total % PAGE_TOKENS == 0
+        assert report.reused.total > 0.5 * report.prompt.total
+        shared = report.reused.total // PAGE_TOKENS
+        if not side:
+            assert slot_of(generator, session_id).pages[:shared] == pages[:shared]
+    generator.memory.forget(1)
+    again = prompt(common, user("And dinner?"))
+    check(card, again, events_of(start(generator, again, session_id=2)))
 
 
 def test_a_page_is_had_alone_where_who_shared_it_has_to_go(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,12 +194,14 @@ class Conversations(RuleBasedStateMachine):
     def every_page_is_held_or_free(self) -> None:
         """No reply is under way between two rules."""
         memory = self.generator.memory
-        held: list[int] = []
+        held: Counter[int] = Counter()
         for session_id in self.histories:
             if slot := memory.of(session_id).slot:
                 assert len(slot.pages) == memory.pool.pages_for(slot.length)
-                held += slot.pages
-        assert len(held) == len(set(held)) == memory.pool.pages.count - memory.pool.pages.free
+                held.update(slot.pages)
+        pages = memory.pool.pages
+        assert len(held) == pages.count - pages.free
+        assert all(pages.is_shared(page) == (holders > 1) for page, holders in held.items())
 
     @rule(session_id=SESSIONS, turn=TURNS)
     def a_turn_is_answered(self, session_id: int, turn: Message) -> None:

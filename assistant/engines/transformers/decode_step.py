@@ -121,8 +121,8 @@ class DecodeStep:
             row[COLUMNS : COLUMNS + len(slot.pages)] = slot.pages
         rows[len(slots) : batch] = 0
         rows[len(slots) : batch, [PAGE, COLUMNS]] = self._pool.spare_page
-        # From memory that isn't pinned: so the rows may change as soon as this returns, although the
-        # step that reads them has yet to run.
+        # From memory that isn't pinned, so that the rows may change as soon as this returns,
+        # although the step that reads them has yet to run.
         self._inputs[:batch].copy_(self._rows[:batch])
 
     @torch.inference_mode()

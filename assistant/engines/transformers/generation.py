@@ -193,7 +193,7 @@ class Generation:
     def _slot(self) -> AbstractContextManager[Slot]:
         memory = self._generator.memory
         take = memory.side_slot if self._request.side else memory.slot
-        return take(self._conversation, self.most_tokens)
+        return take(self._conversation, self._prompt.units, self.most_tokens)
 
     def _answer(self, slot: Slot, room: int) -> Steps[Events, int | None, None]:
         generator, prompt = self._generator, self._prompt

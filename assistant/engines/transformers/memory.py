@@ -26,7 +26,7 @@ from assistant.engines.transformers.memory_plan import (
 from assistant.engines.transformers.model import Checkpoint, free_bytes
 from assistant.engines.transformers.prompt import MAX_AUDIO_S
 from assistant.engines.transformers.settings import TransformersSettings
-from assistant.engines.transformers.slots import Pool, Slot
+from assistant.engines.transformers.slots import Pool, Slot, Units
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
@@ -83,8 +83,8 @@ class Memory:
         return promised + self.pool.pages_for(tokens) <= self.pool.pages.count
 
     @contextmanager
-    def slot(self, conversation: Conversation, tokens: int) -> Iterator[Slot]:
-        """The slot of `conversation`, which in this context has pages for so many tokens.
+    def slot(self, conversation: Conversation, units: Units, tokens: int) -> Iterator[Slot]:
+        """The slot of `conversation` for a prompt, and for so many tokens with its reply.
 
         The caller's first is to `keep` of it what it goes on with. Raises EngineError where there
         is no room.
@@ -95,10 +95,12 @@ class Memory:
             self._holders.remove(conversation)
         self._holders.append(conversation)
         with self._in_use(conversation.slot, tokens) as slot:
+            if not slot.length:
+                self._begin_as_another(slot, units)
             yield slot
 
     @contextmanager
-    def side_slot(self, conversation: Conversation, tokens: int) -> Iterator[Slot]:
+    def side_slot(self, conversation: Conversation, units: Units, tokens: int) -> Iterator[Slot]:
         """A slot for this context alone, which holds what the conversation's own does.
 
         As for `slot`.
@@ -106,10 +108,23 @@ class Memory:
         with self._in_use(Slot(self.pool), tokens) as slot:
             try:
                 if conversation.slot is not None:
-                    slot.share(conversation.slot)
+                    slot.share(conversation.slot, conversation.slot.length)
+                else:
+                    self._begin_as_another(slot, units)
                 yield slot
             finally:
                 slot.cut(0)
+
+    def _begin_as_another(self, slot: Slot, units: Units) -> None:
+        """Share what another conversation has computed of the same beginning, in full pages.
+
+        A page that it had to copy first would hold no more than is computed in a moment.
+        """
+        others = (holder.slot for holder in self._holders if holder.slot)
+        other = max(others, key=lambda other: other.in_common(units), default=slot)
+        common = other.in_common(units)
+        if full := common - common % self.pool.page_tokens:
+            slot.share(other, full)
 
     @contextmanager
     def _in_use(self, slot: Slot, tokens: int) -> Iterator[Slot]:

@@ -4,8 +4,9 @@ The keys and values of all tokens lie in one pool of pages, which is set aside w
 loaded. A slot is a list of such pages: it takes them as it grows and gives them back as it is cut,
 so that a conversation takes what it needs, and no order of coming and going leaves memory that
 nobody can use. Appending writes in place, and cutting costs nothing. What is asked beside a
-conversation begins with that conversation's own pages; whoever writes first to a page that several
-hold goes on in a copy.
+conversation begins with that conversation's own pages, and a new conversation with the full pages
+of another that begins the same, as by common instructions; whoever writes first to a page that
+several hold goes on in a copy.
 
 Several conversations take a decode step together. The weights, which are most of what a step has to
 read, are then read once for all; attention, in which conversations have nothing in common, sees for
@@ -52,10 +53,14 @@ class Slot:
 
         Returns how many tokens are left.
         """
+        self.cut(self.in_common(units))
+        return self.length
+
+    def in_common(self, units: Units) -> int:
+        """How many tokens it holds of `units`, but for the last one."""
         limit = min(self.length, len(units) - 1)
         differs = np.flatnonzero(self._units[:limit] != units[:limit])
-        self.cut(int(differs[0]) if len(differs) else limit)
-        return self.length
+        return int(differs[0]) if len(differs) else limit
 
     def cut(self, length: int) -> None:
         """Keep the first `length` tokens, and the pages that they lie in."""
@@ -90,12 +95,12 @@ class Slot:
         self._units[self.length : end] = units
         self.length = end
 
-    def share(self, other: Slot) -> None:
-        """Hold what `other` holds, in the place of nothing."""
+    def share(self, other: Slot, length: int) -> None:
+        """Hold the first `length` tokens of what `other` holds, in the place of nothing."""
         assert not self.pages
-        self._units[: other.length] = other._units[: other.length]
-        self.length = other.length
-        self.pages = other.pages.copy()
+        self._units[:length] = other._units[:length]
+        self.length = length
+        self.pages = other.pages[: self._pool.pages_for(length)]
         self._pool.pages.share(self.pages)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.engines.transformers.channel import Channel
+from assistant.engines.transformers.library_logs import leave_out_torchao
 from assistant.engines.transformers.messages import (
     Answer,
     Cancel,
@@ -64,6 +65,8 @@ def work(sock: socket.socket) -> None:
 
 
 def _load(load: Load) -> Generator:
+    if load.settings.weights == "full":
+        leave_out_torchao()
     try:
         from assistant.engines.transformers.generation import Generator
         from assistant.engines.transformers.model import load as load_checkpoint

@@ -1,0 +1,15 @@
+"""What libraries say of themselves where nobody can use it."""
+
+from __future__ import annotations
+
+import logging
+
+
+def leave_out_torchao() -> None:
+    """Call before transformers is imported, where weights stay as they are.
+
+    Where torchao is installed, transformers imports it in any case; it warns of kernels that are
+    for other devices, and torch of how it is told of torchao's types.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -248,17 +248,39 @@ class MusicFlamingoCard(AudioFlamingoCard):
     model_class = MusicFlamingoForConditionalGeneration
 
 
-class Phi4Card(_TemplateCard):
-    """Sounds are marked in the text, as its card does. Its adapter is added to the weights.
+class _AdaptedCard(_TemplateCard):
+    """Its adapter is added to the weights where there are sounds, as its authors' code has it.
 
-    Each sound is encoded alone: the encoder hears the padding of a batch.
+    Sounds are marked in the text, as its card does.
     """
 
+    adapter: str
+
+    def load(self, folder: Path) -> Any:
+        self.plain: Any = super().load(folder).eval()
+        adapted = super().load(folder)
+        add_adapter(adapted, folder / self.adapter)
+        return adapted
+
+    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
+        return marked(prompt, "<|audio|>")
+
+    def generate(self, prompt: Prompt, max_new_tokens: int, **options: Any) -> Any:
+        if audios(prompt):
+            return super().generate(prompt, max_new_tokens, **options)
+        # What the base class takes from `self.model`.
+        inputs = {**self.inputs(prompt), "return_dict_in_generate": True, "output_logits": True}
+        return self.plain.generate(**inputs, max_new_tokens=max_new_tokens, **options)
+
+
+class Phi4Card(_AdaptedCard):
+    """Each sound is encoded alone: the encoder hears the padding of a batch."""
+
     model_class = Phi4MultimodalForCausalLM
+    adapter = "speech-lora"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        add_adapter(self.model, folder / "speech-lora")
         encoder = self.model.model.embed_tokens_extend.audio_embed.encoder
         together = encoder.forward
 
@@ -277,9 +299,6 @@ class Phi4Card(_TemplateCard):
     @property
     def audio_token_id(self) -> int:
         return self.model.config.audio_config.audio_token_id
-
-    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
-        return marked(prompt, "<|audio|>")
 
     def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
         features = self.extractor(heard, sampling_rate=16_000, return_tensors="pt")
@@ -366,23 +385,19 @@ class Gemma4UnifiedCard(Gemma4Card):
         return dict(features), features["input_features_mask"].sum(-1).tolist()
 
 
-class GraniteSpeechCard(_TemplateCard):
-    """Sounds are marked in the text, as its card does. Its adapter is added to the weights where
-    there are some, as its authors' `generate` has it.
-
-    What the library takes from torchaudio is computed here from its definition; each sound is
+class GraniteSpeechCard(_AdaptedCard):
+    """What the library takes from torchaudio is computed here from its definition; each sound is
     encoded alone: the encoder hears the padding of a batch.
     """
 
     model_class = GraniteSpeechForConditionalGeneration
+    adapter = "."
 
     def __init__(self, folder: Path) -> None:
         self.model: Any = self.load(folder).eval()
-        self.plain: Any = self.load(folder).eval()
         self.end_ids = set(self.model.generation_config.eos_token_id)
         self.inputs = lru_cache(maxsize=4)(self.make_inputs)  # type: ignore[method-assign]
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        add_adapter(self.model, folder)
         together = self.model.model.get_audio_features
 
         def alone(features: torch.Tensor, **options: Any) -> Any:
@@ -395,16 +410,6 @@ class GraniteSpeechCard(_TemplateCard):
             return outputs[0]
 
         self.model.model.get_audio_features = alone
-
-    def generate(self, prompt: Prompt, max_new_tokens: int, **options: Any) -> Any:
-        if audios(prompt):
-            return super().generate(prompt, max_new_tokens, **options)
-        # What the base class takes from `self.model`.
-        inputs = {**self.inputs(prompt), "return_dict_in_generate": True, "output_logits": True}
-        return self.plain.generate(**inputs, max_new_tokens=max_new_tokens, **options)
-
-    def chat(self, prompt: Prompt) -> list[dict[str, Any]]:
-        return marked(prompt, "<|audio|>")
 
     def features(self, heard: list[Any]) -> tuple[dict[str, torch.Tensor], list[int]]:
         alone = [self.log_mel(sound) for sound in heard]

@@ -50,6 +50,8 @@ from tests.test_transformers_session import (
 Model = tuple[Checkpoint, ModelCard]
 SOUND = speech.prompt("hello-world")
 FIRST, SECOND = SOUND[:9000], SOUND[4000:20_000]
+ADAPTERS = {"granite_speech": ".", "phi4_multimodal": "speech-lora"}
+"""The folder of each model's adapter."""
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -204,16 +206,16 @@ def test_what_ends_a_reply_may_be_known_without_a_file(name: str, end: str, tmp_
     assert generator.end_ids == {generator.checkpoint.tokenizer.convert_tokens_to_ids(end)}
 
 
-@pytest.fixture
-def granite(tmp_path: Path) -> Model:
-    build, card = MODELS["granite_speech"]
+@pytest.fixture(params=ADAPTERS)
+def adapted(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
+    build, card = MODELS[request.param]
     folder = build(tmp_path)
     return load(str(folder), ON_CPU), card(folder)
 
 
-def test_an_adapter_acts_where_there_is_audio_alone(granite: Model) -> None:
+def test_an_adapter_acts_where_there_is_audio_alone(adapted: Model) -> None:
     """A conversation that gets its first sound is computed anew, and so is one that loses it."""
-    checkpoint, card = granite
+    checkpoint, card = adapted
     generator = generator_of(checkpoint)
     written, spoken = prompt(user("Hello.")), prompt(user("Hello."), user(FIRST))
     for declared, reused in [(written, False), (spoken, False), (spoken, True), (written, False)]:
@@ -222,14 +224,12 @@ def test_an_adapter_acts_where_there_is_audio_alone(granite: Model) -> None:
         assert (started(events).report.reused.total > 0) == reused
 
 
-def test_replies_with_and_without_an_adapter_take_steps_together(granite: Model) -> None:
-    checkpoint, card = granite
+def test_replies_with_and_without_an_adapter_take_steps_together(adapted: Model) -> None:
+    checkpoint, card = adapted
     together(checkpoint, card, [prompt(user("Hello.")), prompt(user("Hello.", FIRST))])
 
 
-@pytest.mark.parametrize(
-    ("architecture", "adapter"), [("granite_speech", "."), ("phi4_multimodal", "speech-lora")]
-)
+@pytest.mark.parametrize(("architecture", "adapter"), ADAPTERS.items())
 def test_a_checkpoint_without_its_adapter(tmp_path: Path, architecture: str, adapter: str) -> None:
     build, _ = MODELS[architecture]
     folder = build(tmp_path / "model")

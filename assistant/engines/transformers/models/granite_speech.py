@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 from transformers.audio_utils import mel_filter_bank
-from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
-from assistant.engines.transformers.models.architecture import Architecture, Chat
+from assistant.engines.transformers.models.adapted import Adapted
+from assistant.engines.transformers.models.architecture import Chat
 from assistant.engines.transformers.models.chats import flat
-from assistant.engines.transformers.models.lora import Switch, attach
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
 
@@ -64,17 +63,11 @@ class LogMel:
         return log[: 2 * pairs].reshape(1, pairs, 2 * self.n_mels)
 
 
-class GraniteSpeech(Architecture):
-    """10 tokens a second. Its template takes texts alone.
-
-    Its adapter acts in prompts that have audio, and in no others: those are answered by the
-    language model that it was made of. Every embedding has a number behind it that tells which,
-    so that both kinds take steps together.
-    """
+class GraniteSpeech(Adapted):
+    """10 tokens a second. Its template takes texts alone."""
 
     model_type = "granite_speech"
     library_class = "GraniteSpeechForConditionalGeneration"
-    hearing_matters = True
 
     def part(self, config: Any) -> Any:
         """All of it; the library isn't told of the adapter, for which it would miss PEFT."""
@@ -86,10 +79,9 @@ class GraniteSpeech(Architecture):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, LogMel.of(folder)
 
-    def finish(self, model: Any, extractor: Any, folder: Path) -> None:
-        model.adapter_switch = Switch()
-        if model.config.is_adapted_here:
-            attach(folder, model, model.adapter_switch)
+    def is_adapted(self, config: Any) -> bool:
+        adapted: bool = config.is_adapted_here
+        return adapted
 
     def modes(self, tokenizer: Any) -> frozenset[Mode]:
         return frozenset({"audio_analysis", "text"})
@@ -106,17 +98,8 @@ class GraniteSpeech(Architecture):
         heard = torch.from_numpy(samples.astype("float32") / 32_768).to(model.device)
         features = extractor(heard).to(model.dtype)
         encoded: torch.Tensor = model.base_model.get_audio_features(features).pooler_output[0]
-        return self.marked(encoded, torch.ones(len(encoded), device=encoded.device))
+        return encoded
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
         # The token for audio may lie beyond those that have embeddings.
         return super().embed(model, ids.masked_fill(ids == model.config.audio_token_id, 0))
-
-    def marked(self, embeddings: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
-        return torch.cat([embeddings, hears[:, None].to(embeddings.dtype)], dim=-1)
-
-    def hidden_states(
-        self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache
-    ) -> torch.Tensor:
-        model.adapter_switch.on = embeddings[..., -1:]
-        return super().hidden_states(model, embeddings[..., :-1], positions, cache)

@@ -18,7 +18,40 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 
-def adapters(folder: Path, model: Any) -> Iterator[tuple[str, Any, torch.Tensor, torch.Tensor]]:
+class Switch(torch.nn.Module):
+    """For which tokens adapters act."""
+
+    on: torch.Tensor
+    """Of what is being computed, (b, n, 1): 1 where they do, 0 where they don't."""
+
+
+class Switched(torch.nn.Module):
+    """A linear layer, and an adapter of it that acts for some tokens."""
+
+    def __init__(
+        self, layer: torch.nn.Linear, down: torch.Tensor, up: torch.Tensor, switch: Switch
+    ) -> None:
+        """`down`, `up`: as `_adapters` gives them."""
+        super().__init__()
+        self.layer, self.switch = layer, switch
+        self.down, self.up = (
+            torch.nn.Parameter(matrix.to(layer.weight.dtype), requires_grad=False)
+            for matrix in (down, up)
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        added = linear(linear(hidden, self.down), self.up) * self.switch.on
+        whole: torch.Tensor = self.layer(hidden) + added
+        return whole
+
+
+def attach(folder: Path, model: Any, switch: Switch) -> None:
+    """Have the folder's adapter act in `model` where `switch` is on. Raises EngineError."""
+    for place, layer, down, up in _adapters(folder, model):
+        model.set_submodule(place, Switched(layer, down, up, switch))
+
+
+def _adapters(folder: Path, model: Any) -> Iterator[tuple[str, Any, torch.Tensor, torch.Tensor]]:
     """The linear layers of `model` that the folder's adapter adds to, and what it adds to each.
 
     With each its place in the model. Its output y of x becomes y + (x down^T) up^T: float32 down
@@ -44,43 +77,3 @@ def adapters(folder: Path, model: Any) -> Iterator[tuple[str, Any, torch.Tensor,
         up = weights[name.removesuffix(_DOWN) + _UP]
         device = layer.weight.device
         yield place, layer, down.to(device, torch.float32), up.to(device, torch.float32) * scale
-
-
-def merge(folder: Path, model: Any) -> None:
-    """Add the folder's adapter to the weights of `model`, for good. Raises EngineError."""
-    for _, layer, down, up in adapters(folder, model):
-        # Rounded once, at the end.
-        layer.weight.data = (layer.weight.float() + up @ down).to(layer.weight.dtype)
-
-
-class Switch(torch.nn.Module):
-    """For which tokens adapters act."""
-
-    on: torch.Tensor
-    """Of what is being computed, (b, n, 1): 1 where they do, 0 where they don't."""
-
-
-class Switched(torch.nn.Module):
-    """A linear layer, and an adapter of it that acts for some tokens."""
-
-    def __init__(
-        self, layer: torch.nn.Linear, down: torch.Tensor, up: torch.Tensor, switch: Switch
-    ) -> None:
-        """`down`, `up`: as `adapters` gives them."""
-        super().__init__()
-        self.layer, self.switch = layer, switch
-        self.down, self.up = (
-            torch.nn.Parameter(matrix.to(layer.weight.dtype), requires_grad=False)
-            for matrix in (down, up)
-        )
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        added = linear(linear(hidden, self.down), self.up) * self.switch.on
-        whole: torch.Tensor = self.layer(hidden) + added
-        return whole
-
-
-def attach(folder: Path, model: Any, switch: Switch) -> None:
-    """Have the folder's adapter act in `model` where `switch` is on. Raises EngineError."""
-    for place, layer, down, up in adapters(folder, model):
-        model.set_submodule(place, Switched(layer, down, up, switch))

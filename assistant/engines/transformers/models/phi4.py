@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from assistant.engines.transformers.models.architecture import Architecture, Chat
+from assistant.engines.transformers.models.adapted import Adapted
+from assistant.engines.transformers.models.architecture import Chat
 from assistant.engines.transformers.models.chats import flat
-from assistant.engines.transformers.models.lora import merge
 from audio_io.pcm import Int16Array
 
 
-class Phi4Multimodal(Architecture):
+class Phi4Multimodal(Adapted):
     """12.5 tokens a second. Its template takes texts alone.
 
     Its encoder hears the padding of a batch of sounds; here each is encoded alone.
 
-    The speech adapter is part of its weights here. Beyond the length that it was first trained
-    for, its positions turn other ways, and all that was computed would be lost: it stays below.
+    Beyond the length that it was first trained for, its positions turn other ways, and all that
+    was computed would be lost: it stays below.
     """
 
     model_type = "phi4_multimodal"
     library_class = "Phi4MultimodalForCausalLM"
     unused = ("embed_tokens_extend.image_embed",)
+    adapter = "speech-lora"
 
     def context_tokens(self, config: Any) -> int:
         return int(config.original_max_position_embeddings or config.max_position_embeddings)
-
-    def finish(self, model: Any, extractor: Any, folder: Path) -> None:
-        merge(folder / "speech-lora", model)
 
     def chat(self, messages: Chat, audio_token: str) -> Chat:
         return flat(messages, audio_token)

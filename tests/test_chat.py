@@ -20,10 +20,13 @@ from assistant.config import Config
 from assistant.conversation import AudioPart, FunctionCall, FunctionOutput, TextPart, Tool
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import Engine, EngineInfo, ToolCall
+from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError, PromptTooLongError
 from audio_io.pcm import Int16Array
 from tests.answering_engine import AnsweringModel
+from tests.chat_server import chat_server
 from tests.file_server import Page, file_server
 from tests.server import serving
 from tests.speech import join, prompt, silence, write_wav
@@ -156,6 +159,54 @@ async def test_a_model_knows_all_of_a_conversation_but_its_last_turn(
             known = reply.usage.total_tokens - 1
             sent.append(assistant(text))
             said.append(answered(text))
+
+
+async def test_each_reply_has_its_own_temperature(tiny_qwen2_audio: Path) -> None:
+    from tests.dialogue import prompt as conversation
+    from tests.dialogue import user as asked
+    from tests.model_card import ModelCard
+
+    likeliest = ModelCard(tiny_qwen2_audio).reply(conversation(asked("Hello.")), 24)
+    hot = TransformersSettings(device="cpu", temperature=2, top_k=0, seed=1)
+    async with client_of(TransformersEngine(str(tiny_qwen2_audio), hot)) as client:
+
+        async def reply(**options: Any) -> str:
+            answer = await ask(client, user("Hello."), max_tokens=24, **options)
+            text = answer.choices[0].message.content
+            assert isinstance(text, str)
+            return text
+
+        async def generation(**parameters: Any) -> str:
+            response = await client.with_options(
+                base_url=str(client.base_url).replace("/v1", "/api/v1")
+            ).post(
+                "/services/aigc/multimodal-generation/generation",
+                cast_to=object,
+                body={
+                    "input": {"messages": [{"role": "user", "content": "Hello."}]},
+                    "parameters": {"max_tokens": 24, **parameters},
+                },
+            )
+            (choice,) = response["output"]["choices"]  # type: ignore[index]
+            return "".join(part["text"] for part in choice["message"]["content"])
+
+        for say in (reply, generation):
+            assert await say(temperature=0) == await say(temperature=1e-9) == likeliest
+            assert await say() == await say(temperature=None) != likeliest
+            assert await say(temperature=0.5) not in (likeliest, await say())
+    with pytest.raises(openai.BadRequestError) as refused:
+        async with client_of(AnsweringModel(["Hi."])) as client:
+            await ask(client, user("Hello."), temperature=2.5)
+    assert (refused.value.code, refused.value.param) == ("decimal_above_max_value", "temperature")
+
+
+async def test_a_server_is_told_the_temperature() -> None:
+    async with chat_server() as server:
+        settings = OpenAICompatibleSettings(base_urls=(server.base_url,))
+        async with client_of(OpenAICompatibleEngine("parrot", settings)) as client:
+            await ask(client, user("Hello."), temperature=0.3)
+            await ask(client, user("Hello."))
+    assert [request.get("temperature") for request in server.requests] == [0.3, None]
 
 
 async def test_transformers_chat() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assistant.chat.requests import ChatRequest, Said, Sound, parse_request
+from assistant.chat.requests import Body, ChatRequest, Said, Sound, parse_request
 from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Tool
 from assistant.errors import ProtocolError
 
@@ -14,8 +16,8 @@ HI = {"role": "user", "content": "Hi"}
 
 
 def test_the_least() -> None:
-    asked = parse_request({"messages": [HI], "temperature": 0.2, "model": "any", "seed": None})
-    assert asked == ChatRequest((Said("user", ("Hi",)),), (), "auto", None, False, False)
+    asked = parse_request({"messages": [HI], "top_p": 0.2, "model": "any", "seed": None})
+    assert asked == ChatRequest((Said("user", ("Hi",)),), (), "auto", None, None, False, False)
 
 
 def test_a_whole_conversation() -> None:
@@ -49,6 +51,7 @@ def test_a_whole_conversation() -> None:
             "stream_options": {"include_usage": True},
             "max_tokens": 5,
             "max_completion_tokens": 7,
+            "temperature": 2,
             "tools": [{"type": "function", "function": {"name": "weather"}}],
             "tool_choice": {"type": "function", "function": {"name": "weather"}},
             "modalities": ["text"],
@@ -70,6 +73,7 @@ def test_a_whole_conversation() -> None:
         tools=(Tool("weather", "", {}),),
         tool_choice=OneTool("weather"),
         max_output_tokens=7,
+        temperature=2,
         streamed=True,
         usage_streamed=True,
     )
@@ -91,7 +95,7 @@ def test_null_is_as_if_it_was_left_out() -> None:
         }
     )
     said = (Said("user", ("Hi",)),)
-    assert asked == ChatRequest(said, (Tool("f", "", {}),), "auto", None, False, False)
+    assert asked == ChatRequest(said, (Tool("f", "", {}),), "auto", None, None, False, False)
 
 
 def of_user(*content: Any) -> dict[str, Any]:
@@ -168,6 +172,25 @@ def of_user(*content: Any) -> dict[str, Any]:
             "Expected a value >= 1, but got 0 instead.",
         ),
         ({"messages": [HI], "max_tokens": "5"}, "invalid_type", "max_tokens", "got a string"),
+        (
+            {"messages": [HI], "temperature": 2.1},
+            "decimal_above_max_value",
+            "temperature",
+            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2.0, but got "
+            "2.1 instead.",
+        ),
+        (
+            {"messages": [HI], "temperature": -1},
+            "decimal_below_min_value",
+            "temperature",
+            "Expected a value >= 0.0, but got -1 instead.",
+        ),
+        (
+            {"messages": [HI], "temperature": "hot"},
+            "invalid_type",
+            "temperature",
+            "expected a number, but got a string instead.",
+        ),
         ({"messages": [HI], "stream": 1}, "invalid_type", "stream", "expected a boolean"),
         *(
             (
@@ -202,3 +225,14 @@ def test_what_is_refused(body: Any, code: str, param: str | None, text: str) -> 
         parse_request(body)
     assert (caught.value.code, caught.value.param) == (code, param)
     assert text in str(caught.value)
+
+
+def test_what_becomes_of_each_field_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs/requests.md").read_text()
+    _, ours, *_ = re.split(r"^## ", page, flags=re.MULTILINE)
+    rows = [set(re.findall(r"`(\w+)`", row)) for row in ours.splitlines() if row.startswith("| `")]
+    *read, unread = rows
+    known = set(Body.model_fields)
+    assert set().union(*read) == known - {"model"}
+    assert not unread & known
+    assert "top_p" in unread and len(unread) > 20

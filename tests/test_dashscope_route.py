@@ -54,6 +54,7 @@ def test_requests() -> None:
         {"role": "assistant", "content": "Rain."},
         user({"audio": "data:;base64,AAAA"}),
         max_tokens=5,
+        temperature=0.5,
         result_format="message",
         top_p=0.5,
     )
@@ -67,6 +68,7 @@ def test_requests() -> None:
         tools=(),
         tool_choice="auto",
         max_output_tokens=5,
+        temperature=0.5,
         streamed=False,
         usage_streamed=True,
     )
@@ -83,6 +85,8 @@ def test_requests() -> None:
         ([{"role": "assistant", "content": [{"audio": "a"}]}], {}),
         ([user(QUESTION)], {"n": 2}),
         ([user(QUESTION)], {"tools": [{}]}),
+        ([user(QUESTION)], {"temperature": 2}),
+        ([user(QUESTION)], {"temperature": -0.1}),
     ],
 )
 def test_requests_that_are_refused(messages: list[Any], parameters: dict[str, Any]) -> None:

@@ -54,7 +54,8 @@ class Answerer:
             for said, message in zip(new, messages, strict=True):
                 kept.add(_without_data(said), message)
             prompt = Prompt(tuple(kept.messages), asked.tools, asked.tool_choice)
-            reply = kept.session.reply(prompt, ReplyOptions(asked.max_output_tokens))
+            options = ReplyOptions(asked.max_output_tokens, temperature=asked.temperature)
+            reply = kept.session.reply(prompt, options)
             texts: list[Text] = []
             calls: list[ToolCall] = []
             try:

@@ -40,6 +40,7 @@ class _Input(LenientModel):
 class _Parameters(LenientModel):
     incremental_output: bool | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, lt=2)] = None
     result_format: Literal["message"] | None = None
     n: Annotated[int | None, Field(ge=1, le=1)] = None
     stop: Unsupported = None
@@ -79,6 +80,7 @@ class Generation:
             tools=(),
             tool_choice="auto",
             max_output_tokens=asked.parameters.max_tokens,
+            temperature=asked.parameters.temperature,
             streamed=self.streamed,
             usage_streamed=True,
         )

@@ -1,7 +1,7 @@
 """What clients ask for by chat completions, checked. Pure.
 
-What doesn't change the answer's meaning, such as `temperature`, is taken and left unread: the
-server's own settings hold. What would, and isn't supported, is refused.
+What doesn't change the answer's meaning, such as `top_p`, is taken and left unread: the server's
+own settings hold. What would, and isn't supported, is refused. docs/requests.md lists both.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class ChatRequest:
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice
     max_output_tokens: int | None
+    temperature: float | None
     streamed: bool
     usage_streamed: bool
     """Whether the stream ends with an event that holds the usage."""
@@ -169,13 +170,14 @@ class _StreamOptions(LenientModel):
 Tokens = Annotated[int | None, Field(ge=1)]
 
 
-class _Body(LenientModel):
+class Body(LenientModel):
     messages: Annotated[list[_Message], Field(min_length=1)]
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: Tokens = None
     max_completion_tokens: Tokens = None
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     tools: list[_ToolDefinition] | None = None
     tool_choice: Literal["auto", "none", "required"] | _NamedTool | None = None
     modalities: list[Literal["text"]] | None = None
@@ -189,7 +191,7 @@ class _Body(LenientModel):
 def parse_request(body: Any) -> ChatRequest:
     """The request in a body of JSON. Raises ProtocolError that names what is wrong."""
     try:
-        asked = _Body.model_validate(body)
+        asked = Body.model_validate(body)
     except ValidationError as error:
         raise protocol_error(error, body) from error
     tools = tuple(
@@ -211,6 +213,7 @@ def parse_request(body: Any) -> ChatRequest:
         tools,
         choice,
         asked.max_completion_tokens or asked.max_tokens,
+        asked.temperature,
         bool(asked.stream),
         bool(asked.stream_options and asked.stream_options.include_usage),
     )

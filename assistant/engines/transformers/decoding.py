@@ -19,7 +19,7 @@ from transformers import (
 from assistant.engines.engine import Text
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.opening import Opening
-from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.settings import MIN_TEMPERATURE, TransformersSettings
 
 # What `generate` takes where a checkpoint says nothing.
 DEFAULT_TOP_K = 50
@@ -69,7 +69,7 @@ class Sampler:
     def for_a_reply(self, prompt_ids: Sequence[int], temperature: float | None = None) -> Choices:
         """Of a reply to this prompt; where there is a seed, they are the same every time.
 
-        `temperature`: of this reply, where it has one of its own.
+        `temperature`: of this reply, where it has one of its own; too little to compute with is 0.
         """
         said = random = None
         if self._penalty != 1:
@@ -77,7 +77,8 @@ class Sampler:
             said[list(prompt_ids)] = True
         if self._seed is not None:
             random = torch.Generator().manual_seed(self._seed)
-        return Choices(said, _or(temperature, self._temperature), random)
+        wanted = _or(temperature, self._temperature)
+        return Choices(said, wanted if wanted >= MIN_TEMPERATURE else 0.0, random)
 
     def choose(self, replies: Sequence[Choices], logits: torch.Tensor) -> list[int]:
         """The next token of each reply, given its logits: float32 (replies, vocabulary).

@@ -70,7 +70,8 @@ def read_api_keys(config: ServerConfig) -> ApiKeys:
         try:
             lines = config.api_key_file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{config.api_key_file} can't be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{config.api_key_file} can't be read: {reason}.") from error
         for number, line in enumerate(map(str.strip, lines), 1):
             if line and not line.startswith("#"):
                 if not re.fullmatch(KEY_PATTERN, line):

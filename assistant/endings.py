@@ -32,10 +32,20 @@ def errors_told() -> Iterator[None]:
         raise typer.Exit(1) from error
     except (AssistantError, AudioError, OSError) as error:
         # It may quote what came from elsewhere.
-        typer.echo(f"assistant: {printable(str(error))}", err=True)
+        typer.echo(f"assistant: {printable(_in_words(error))}", err=True)
         if isinstance(error, OSError):
             _discard_output()
         raise typer.Exit(1) from error
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case OSError(strerror=str() as said, filename=str() as name):
+            return f"{name}: {said}"
+        case OSError(strerror=str() as said):
+            return said
+        case _:
+            return str(error)
 
 
 def _discard_output() -> None:

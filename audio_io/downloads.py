@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import (
+    BadStatusLine,
     HTTPConnection,
     HTTPException,
     HTTPResponse,
     HTTPSConnection,
     IncompleteRead,
+    RemoteDisconnected,
 )
 from threading import Timer
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -88,9 +90,30 @@ def download(
     except (OSError, HTTPException, UnicodeError) as error:
         if isinstance(error, TimeoutError) or time.monotonic() >= deadline_s:
             raise AudioFormatError(f"{url} didn't come within {timeout_s:g} s.") from error
-        # A UnicodeError: a name that no encoding of the internet's can hold.
-        raise AudioFormatError(f"{url} can't be had: {error}.") from error
+        raise AudioFormatError(f"{url} can't be had: {_in_words(error)}.") from error
     raise AudioFormatError(f"{url} can't be had: redirected more than {MAX_REDIRECTIONS} times.")
+
+
+def _in_words(error: OSError | HTTPException | UnicodeError) -> str:
+    match error:
+        case ssl.SSLCertVerificationError(verify_message=said):
+            return f"its certificate isn't trusted, {said.rstrip('.')}"
+        case ssl.SSLError():
+            return "its server doesn't speak TLS as it should"
+        case socket.gaierror():
+            return f"its server's name leads nowhere ({error.strerror})"
+        case OSError(strerror=str() as said):
+            return said
+        case IncompleteRead(partial=got):
+            return f"it broke off after {len(got)} bytes"
+        case RemoteDisconnected():
+            return "its server hung up"
+        case BadStatusLine():
+            return "its server doesn't speak HTTP"
+        case UnicodeError():
+            return "no server's name is like that"
+        case _:
+            return str(error)
 
 
 def _place(url: str) -> SplitResult:

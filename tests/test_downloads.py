@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -49,7 +50,9 @@ def test_a_file_that_is_too_large(web: FileServer, headers: dict[str, str]) -> N
 @pytest.mark.parametrize("size", [0, 999])
 def test_a_file_that_breaks_off(web: FileServer, size: int) -> None:
     web.pages["/cut"] = Page(bytes(size), headers={"Content-Length": "1000"})
-    with pytest.raises(AudioFormatError, match=rf"/cut can't be had: .*{size} bytes read"):
+    with pytest.raises(
+        AudioFormatError, match=rf"/cut can't be had: it broke off after {size} bytes\."
+    ):
         fetched(web.url("/cut"))
 
 
@@ -70,11 +73,11 @@ def test_a_file_that_never_ends(web: FileServer) -> None:
         ("/missing", "the server answers 404"),
         ("/circle", f"redirected more than {MAX_REDIRECTIONS} times"),
         ("/to-a-file", "is no address of the web"),
-        ("http://127.0.0.1:1/", "can't be had"),
+        ("http://127.0.0.1:1/", r"can't be had: Connection refused\.$"),
         ("http://127.0.0.1:port/", "is no address of the web"),
         ("http:///nowhere", "is no address of the web"),
-        (f"http://{'a' * 70}.example/", "can't be had"),
-        ("https://{address}/", "can't be had"),
+        (f"http://{'a' * 70}.example/", "can't be had: no server's name is like that"),
+        ("https://{address}/", "can't be had: its server doesn't speak TLS as it should"),
     ],
 )
 def test_what_can_not_be_had(web: FileServer, url: str, complaint: str) -> None:
@@ -83,6 +86,37 @@ def test_what_can_not_be_had(web: FileServer, url: str, complaint: str) -> None:
     url = web.url(url) if url.startswith("/") else url.format(address=web.address)
     with pytest.raises(AudioFormatError, match=complaint):
         fetched(url)
+
+
+def test_a_name_that_leads_nowhere() -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(AudioFormatError) as told:
+        fetched("http://nowhere.example/a.wav", resolve=resolve)
+    assert str(told.value) == (
+        "http://nowhere.example/a.wav can't be had: its server's name leads nowhere (Name or "
+        "service not known)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [(b"", "its server hung up"), (b"220 mail ready\r\n", "its server doesn't speak HTTP")],
+)
+def test_what_is_no_web_server(said: bytes, complaint: str) -> None:
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=answer)
+        thread.start()
+        with pytest.raises(AudioFormatError, match=f"can't be had: {complaint}\\.$"):
+            fetched(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -241,5 +275,7 @@ def test_a_certificate_is_for_the_name_and_not_for_the_address(
         port = web.address.partition(":")[2]
         url = f"https://name.example:{port}/"
         assert fetched(url, resolve=lambda *_: ["127.0.0.1"]) == b"sound"
-        with pytest.raises(AudioFormatError, match=r"can't be had: .*other\.example"):
+        with pytest.raises(
+            AudioFormatError, match=r"can't be had: its certificate isn't trusted, .*other\.example"
+        ):
             fetched(f"https://other.example:{port}/", resolve=lambda *_: ["127.0.0.1"])

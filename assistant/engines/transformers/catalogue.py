@@ -66,7 +66,7 @@ SERVED = (
     Served(
         "microsoft/Phi-4-multimodal-instruct@refs/pr/70",
         "phi4_multimodal",
-        9.7,
+        9.4,
         4096,
         "MIT",
         "en zh de es fr it ja pt",
@@ -79,7 +79,7 @@ SERVED = (
     Served(
         "ibm-granite/granite-speech-3.3-8b",
         "granite_speech",
-        17.3,
+        17.5,
         131_072,
         "Apache-2.0",
         "en de es fr pt",

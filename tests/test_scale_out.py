@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.sdk_client import Conversation, connected
+from tests.speech import prompt, write_wav
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +131,31 @@ async def test_a_gateway_is_restarted_while_people_talk(tmp_path: Path) -> None:
         async with connected(address) as newcomer:
             await newcomer.sees("session.created")
             assert await sessions_at(ports["8002"]) == 3
+
+
+async def test_a_file_that_is_sent_ahead_is_where_the_request_about_it_goes(tmp_path: Path) -> None:
+    ports = dict(zip(PORTS, free_ports(3), strict=True))
+    address = f"127.0.0.1:{ports['8000']}"
+    sound = write_wav(tmp_path / "sound.wav", prompt("hello-world")).read_bytes()
+    async with (
+        gateway(ports["8001"]),
+        gateway(ports["8002"]),
+        nginx(ports, tmp_path),
+        httpx.AsyncClient(base_url=f"http://{address}/api/v1") as client,
+    ):
+        await answers(address)
+        # Else every other request would go to the other gateway.
+        for name in ("one.wav", "another.wav"):
+            permit = (await client.get("/uploads", params={"action": "getPolicy"})).json()["data"]
+            assert permit["upload_host"].startswith(f"http://{address}/api/v1/uploads/")
+            key = f"{permit['upload_dir']}/{name}"
+            sent = await client.post(
+                permit["upload_host"], data={"key": key}, files={"file": sound}
+            )
+            assert sent.status_code == 200
+            said = {"role": "user", "content": [{"audio": f"oss://{key}"}]}
+            answer = await client.post(
+                "/services/aigc/multimodal-generation/generation",
+                json={"model": "any", "input": {"messages": [said]}},
+            )
+            assert (answer.status_code, answer.json()["usage"]["audio_tokens"] > 0) == (200, True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Literal, assert_never
 
 import numpy as np
@@ -162,43 +162,47 @@ class Conversation:
     """
 
     def __init__(self, *, max_messages: int, max_audio_s: float, max_text_chars: int) -> None:
-        self._messages: list[Message] = []
+        self._messages: dict[str, Message] = {}
+        """By id, in their order."""
         self._max_messages = max_messages
         self._max_audio_samples = round(max_audio_s * SAMPLE_RATE_HZ)
         self._max_text_chars = max_text_chars
+        # Of all messages, kept up to date: who adds one doesn't wait until all are counted.
+        self._audio_samples = 0
+        self._text_chars = 0
         self.said = SaidReplies()
         """The newest replies, be they still in here or not."""
 
     @property
     def written_chars(self) -> int:
         """How much text it is, with what a chat template writes around each message."""
-        return sum(map(_written, self._messages))
+        return sum(map(_written, self._messages.values()))
 
     def __contains__(self, message_id: str) -> bool:
-        return any(message.id == message_id for message in self._messages)
+        return message_id in self._messages
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return tuple(self._messages)
+        return tuple(self._messages.values())
 
     @property
     def last_id(self) -> str | None:
         """The id of the newest message, if there is one."""
-        return self._messages[-1].id if self._messages else None
+        return next(reversed(self._messages), None)
 
     def get(self, message_id: str) -> Message | None:
         """The message with that id, if there is one."""
-        return next((message for message in self._messages if message.id == message_id), None)
+        return self._messages.get(message_id)
 
     def previous_id(self, message_id: str) -> str | None:
         """The id of the message before the one with that id, if both are there."""
-        ids = [None, *(message.id for message in self._messages)]
-        return next((before for before, id in pairwise(ids) if id == message_id), None)
+        return next((before for before, id in pairwise(self._messages) if id == message_id), None)
 
     def add(self, message: Message) -> str | None:
         """Append `message`; returns the id of the one before it, None where it is the first."""
         previous_id = self.last_id
-        self._messages.append(message)
+        self._messages[message.id] = message
+        self._count(message)
         return previous_id
 
     def insert(self, message: Message, *, after: str | None) -> str | None:
@@ -206,17 +210,22 @@ class Conversation:
 
         Returns `after`. Raises KeyError where there is no such message.
         """
-        self._messages.insert(0 if after is None else self._index(after) + 1, message)
+        before = [*self._messages.values()]
+        index = 0 if after is None else before.index(self._messages[after]) + 1
+        self._messages = {each.id: each for each in (*before[:index], message, *before[index:])}
+        self._count(message)
         return after
 
     def replace(self, message: Message) -> None:
         """Put `message` in the place of the one with its id, if that is still there."""
-        if message.id in self:
-            self._messages[self._index(message.id)] = message
+        if message.id in self._messages:
+            self._count(self._messages[message.id], -1)
+            self._messages[message.id] = message
+            self._count(message)
 
     def delete(self, message_id: str) -> None:
         """Take the message with that id out. Raises KeyError where there is none."""
-        del self._messages[self._index(message_id)]
+        self._count(self._messages.pop(message_id), -1)
 
     def trim(self, *, keep: Set[str] = frozenset()) -> list[str]:
         """Drop the oldest messages until the bounds hold; returns the ids of those that went.
@@ -224,11 +233,10 @@ class Conversation:
         `keep`: ids of those that stay, whatever else must go.
         """
         excess_messages = len(self._messages) - self._max_messages
-        excess_samples = sum(map(_samples, self._messages)) - self._max_audio_samples
-        excess_chars = sum(map(_held_chars, self._messages)) - self._max_text_chars
+        excess_samples = self._audio_samples - self._max_audio_samples
+        excess_chars = self._text_chars - self._max_text_chars
         dropped: list[str] = []
-        # The newest message always stays: a single one is bounded where it comes from.
-        for message in self._messages[:-1]:
+        for message in self._but_the_newest():
             if excess_messages <= len(dropped) and excess_samples <= 0 and excess_chars <= 0:
                 break
             if message.id not in keep:
@@ -246,12 +254,11 @@ class Conversation:
         all others stay.
         """
         per_char = text_tokens / max(1, self.written_chars)
-        per_sample = audio_tokens / max(1, sum(map(_samples, self._messages)))
+        per_sample = audio_tokens / max(1, self._audio_samples)
         excess = text_tokens + audio_tokens - float(to_tokens)
         dropped: list[str] = []
         leading = True
-        # The newest message always stays.
-        for message in self._messages[:-1]:
+        for message in self._but_the_newest():
             if excess <= 0 and message.role in ("user", "system"):
                 break
             leading = leading and message.role == "system"
@@ -261,15 +268,17 @@ class Conversation:
         self._drop(dropped)
         return dropped
 
-    def _drop(self, ids: Iterable[str]) -> None:
-        gone = set(ids)
-        self._messages = [message for message in self._messages if message.id not in gone]
+    def _but_the_newest(self) -> Iterator[Message]:
+        """Those that may go; a single one is bounded where it comes from."""
+        return islice(self._messages.values(), max(0, len(self._messages) - 1))
 
-    def _index(self, message_id: str) -> int:
-        for index, message in enumerate(self._messages):
-            if message.id == message_id:
-                return index
-        raise KeyError(message_id)
+    def _drop(self, ids: Iterable[str]) -> None:
+        for message_id in ids:
+            self.delete(message_id)
+
+    def _count(self, message: Message, sign: Literal[1, -1] = 1) -> None:
+        self._audio_samples += sign * _samples(message)
+        self._text_chars += sign * _held_chars(message)
 
 
 def make_prompt(instructions: str, messages: Iterable[Message]) -> Prompt:

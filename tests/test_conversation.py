@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,9 @@ from assistant.conversation import (
     make_prompt,
 )
 from audio_io.pcm import SAMPLE_RATE_HZ
+
+DIGIT = st.integers(0, 9)
+STEP = st.sampled_from(["add", "insert", "replace", "delete", "trim"])
 
 
 def text(id: str, said: str = "so") -> Message:
@@ -101,6 +106,52 @@ def test_text_is_bounded_too() -> None:
     conversation.add(text("long", "x" * 1000))
     assert conversation.trim() == ["3", "4"]
     assert ids(conversation) == ["long"]
+
+
+class Watched(tuple[TextPart, ...]):
+    """Parts that know how often somebody has gone through them."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[TextPart]:
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_a_long_conversation_is_not_gone_through_with_each_message_that_comes() -> None:
+    conversation = make(max_messages=50)
+    parts = [Watched((TextPart("x"),)) for _ in range(200)]
+    for number, its in enumerate(parts):
+        conversation.add(Message(str(number), "user", its))
+        conversation.trim()
+    assert ids(conversation) == [str(number) for number in range(150, 200)]
+    assert max(its.looks for its in parts) < 10
+
+
+@given(st.lists(st.tuples(STEP, DIGIT, DIGIT, DIGIT)))
+def test_the_bounds_hold_whatever_has_come_and_gone(steps: list[tuple[str, int, int, int]]) -> None:
+    conversation = make(max_messages=5, max_audio_s=2)
+    for step, at, seconds, chars in steps:
+        parts = (audio("", seconds / 4).parts[0], TextPart("x" * chars * 6))
+        message = Message(str(at), "user", parts)
+        there = ids(conversation)
+        match step:
+            case "add" if message.id not in there:
+                conversation.add(message)
+            case "insert" if message.id not in there:
+                after = there[chars % len(there)] if there else None
+                assert conversation.insert(message, after=after) == after
+                assert conversation.previous_id(message.id) == after
+            case "replace":
+                conversation.replace(message)
+            case "delete" if message.id in there:
+                conversation.delete(message.id)
+            case "trim":
+                again = make(max_messages=5, max_audio_s=2)
+                for each in conversation.messages:
+                    again.add(each)
+                assert conversation.trim() == again.trim()
+                assert conversation.messages == again.messages
 
 
 def long_conversation(turns: int) -> Conversation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -394,6 +394,31 @@ def test_leaving_while_a_part_is_taken_in_waits_for_nothing() -> None:
             await asyncio.sleep(0.1)
             assert len(model.prefilled) == 1
         assert asyncio.get_running_loop().time() == 0.1
+
+    run(main())
+
+
+@pytest.mark.parametrize("message", ["{", '{"type":"input_audio_buffer.clear"}'])
+def test_a_burst_of_messages_lets_others_go_on_after_each(message: str) -> None:
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with connected() as (client, _):
+            task = asyncio.create_task(other())
+            seen = []
+            for _ in range(20):
+                await client.live.receive(message)
+                seen.append(turns)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        assert seen == list(range(1, 21))
 
     run(main())
 

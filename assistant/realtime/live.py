@@ -113,6 +113,8 @@ class LiveSession:
             await self._carry_out(self._session.refused(error))
         else:
             await self._carry_out(self._session.receive(event))
+        # Of a burst of messages, the next is there already: nothing else would let others go on.
+        await asyncio.sleep(0)
 
     def _check(self, event: ClientEvent) -> None:
         if isinstance(event, Append) and not self.takes_appends:

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
+from assistant.client_json import parse_json
+from assistant.errors import ProtocolError
 
 # Browsers' offers, with every codec and candidate, stay under 64 kB.
 MAX_OFFER_BYTES = 256 * 1024
@@ -100,13 +100,11 @@ def _text(body: bytes) -> str:
 
 def _json_object(body: bytes, name: str) -> dict[str, Any]:
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequestError(f"{name} is not JSON: {error}.") from error
+        value = parse_json(body, name)
+    except ProtocolError as error:
+        raise BadRequestError(str(error)) from error
     if value is None:  # As if there was none.
         return {}
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} is not a JSON object.")
-    if is_too_deep(value):
-        raise BadRequestError(f"{name} is nested more than {MAX_DEPTH} levels deep.")
     return value

@@ -131,6 +131,9 @@ def parse(event: Any, max_bytes: int = 10_000) -> Any:
             "audio_end_ms",
         ),
         ("x" * 10_001, "message_too_large", None),
+        # Bytes, and not characters.
+        ("ä" * 5_001, "message_too_large", None),
+        ("ä" * 5_000, "invalid_json", None),
     ],
 )
 def test_what_is_wrong_is_named(event: Any, code: str, param: str | None) -> None:
@@ -141,6 +144,78 @@ def test_what_is_wrong_is_named(event: Any, code: str, param: str | None) -> Non
     assert (caught.value.code, caught.value.param) == (code, param)
     if isinstance(event, dict) and "event_id" in event:
         assert caught.value.event_id == event["event_id"]
+
+
+TOOL = {"type": "function", "name": "f"}
+REFERENCE = {"type": "item_reference", "id": "a"}
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "param"),
+    [
+        (
+            {"type": "input_audio_buffer.clear", **{str(n): 1 for n in range(20_000)}},
+            "invalid_json",
+            None,
+        ),
+        (
+            {"type": "response.create", "response": {"tools": [TOOL] * 129}},
+            "array_above_max_length",
+            "response.tools",
+        ),
+        (
+            {"type": "response.create", "response": {"input": [REFERENCE] * 1001}},
+            "array_above_max_length",
+            "response.input",
+        ),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {**MESSAGE, "content": MESSAGE["content"] * 65},
+            },
+            "array_above_max_length",
+            "item.content",
+        ),
+        (
+            {"type": "response.create", "response": {"tool_choice": {**TOOL, "name": "n" * 129}}},
+            "string_above_max_length",
+            "response.tool_choice.name",
+        ),
+        (
+            {"type": "conversation.item.retrieve", "item_id": "i" * 513},
+            "string_above_max_length",
+            "item_id",
+        ),
+        (
+            {"type": "response.create", "response": {"input": [{**REFERENCE, "id": "i" * 513}]}},
+            "string_above_max_length",
+            "response.input[0].id",
+        ),
+        (
+            {"type": "response.cancel", "response_id": "r" * 513},
+            "string_above_max_length",
+            "response_id",
+        ),
+    ],
+)
+def test_there_is_a_bound_to_how_much_one_event_holds(
+    event: Any, code: str, param: str | None
+) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(event, max_bytes=10**6)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_a_name_that_is_none_is_not_sent_back_whole() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse({"type": "input_audio_buffer.clear", "x" * 200: 1})
+    assert (caught.value.code, caught.value.param) == ("unknown_parameter", "x" * 100 + "...")
+
+
+def test_an_id_that_is_no_id_is_not_sent_back() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse({"type": "input_audio_buffer.clear", "event_id": "e" * 513})
+    assert (caught.value.param, caught.value.event_id) == ("event_id", None)
 
 
 @pytest.mark.parametrize(

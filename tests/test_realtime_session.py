@@ -494,6 +494,15 @@ def test_what_no_model_could_read_is_refused_at_once(
     assert types(client.send("response.create")) == ["StartReply", "response.created"]
 
 
+def test_too_much_text_in_functions_is_told_as_such() -> None:
+    tools = [{**LONG_TOOL, "description": LONG[:5000]}] * 2
+    (error,) = sent(Client().send("session.update", session={"tools": tools}))
+    assert error["error"]["message"].startswith(
+        "Invalid 'session.tools': too much text. Expected at most 8000 characters in the whole "
+        "array, but got 10"
+    )
+
+
 def test_a_change_of_instructions_in_the_pause_makes_the_guess_stale() -> None:
     client = Client()
     client.starts_to_speak()

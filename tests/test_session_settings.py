@@ -190,6 +190,7 @@ def test_what_does_not_apply_is_accepted_and_shown_as_it_takes_effect() -> None:
     assert settings.turn_detection.interrupt_response is False
     assert settings.turn_detection.silence_duration_ms == 1_000
     assert "voice" not in str(settings.model_dump())
+    assert (settings.tracing, settings.model, settings.audio.output) == (None, None, None)
 
 
 @pytest.mark.parametrize("format", ["audio/pcmu", "audio/pcma"])
@@ -281,6 +282,27 @@ def test_a_field_is_named_as_the_client_wrote_it(name: str, depth: int) -> None:
             "string_above_max_length",
             "Invalid 'session.tools[0].name': string too long. Expected a string with maximum "
             "length 128, but got a string with length 129 instead.",
+        ),
+        (
+            {"tools": [{"type": "function", "name": "f"}] * 129},
+            "session.tools",
+            "array_above_max_length",
+            "Invalid 'session.tools': array too long. Expected an array with maximum length 128, "
+            "but got an array with length 129 instead.",
+        ),
+        (
+            {"tool_choice": {"type": "function", "name": "x" * 129}},
+            "session.tool_choice.name",
+            "string_above_max_length",
+            "Invalid 'session.tool_choice.name': string too long. Expected a string with maximum "
+            "length 128, but got a string with length 129 instead.",
+        ),
+        (
+            input_(transcription={"language": "x" * 36}),
+            "session.audio.input.transcription.language",
+            "string_above_max_length",
+            "Invalid 'session.audio.input.transcription.language': string too long. Expected a "
+            "string with maximum length 35, but got a string with length 36 instead.",
         ),
         (
             {"tool_choice": "sometimes"},

@@ -18,11 +18,15 @@ from assistant.chat.answering import Answerer
 from assistant.chat.completion import Completion
 from assistant.chat.exchange import Exchange
 from assistant.chat.replies import TOO_LARGE, ReplyResponse, failure_of
+from assistant.chat.requests import ChatRequest
 from assistant.chat.uploads import mount_uploads
+from assistant.client_json import MAX_VALUES, parse_json
 from assistant.config import Config
 from assistant.engines.engine import Engine
 from assistant.errors import ProtocolError
-from assistant.realtime.client_model import MAX_DEPTH, is_too_deep
+
+VALUES_PER_MESSAGE = 16
+"""Fields of a message and its parts; most have six."""
 
 
 def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
@@ -30,12 +34,16 @@ def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
     answerer = Answerer(config, engine)
     uploads = mount_uploads(app, config)
     begun_s = int(time.time())
+    max_values = MAX_VALUES + VALUES_PER_MESSAGE * config.limits.max_messages
+
+    def parsed(exchange: Exchange, body: bytes) -> ChatRequest:
+        return exchange.parse(parse_json(body, "The body", max_values=max_values))
 
     async def answered(request: Request, exchange: Exchange) -> Response:
         try:
             body = await _body(request, config.chat.max_request_bytes)
             # Of megabytes, it takes a while.
-            asked = await asyncio.to_thread(lambda: exchange.parse(_json(body)))
+            asked = await asyncio.to_thread(parsed, exchange, body)
             # What goes wrong before the reply has begun has a status of its own.
             first, events = await answerer.begin(asked)
         except ClientDisconnect:
@@ -94,15 +102,3 @@ async def _body(request: Request, max_bytes: int) -> bytes:
                 code=TOO_LARGE,
             )
     return bytes(body)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"The body is not JSON: {error}.", code="invalid_json") from error
-    if isinstance(value, dict | list) and is_too_deep(value):
-        raise ProtocolError(
-            f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
-        )
-    return value

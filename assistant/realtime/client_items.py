@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assistant.realtime.client_model import ClientModel
-from assistant.realtime.tools import MAX_NAME_CHARS
+from assistant.realtime.tools import Name
 
-MAX_CALL_ID_CHARS = 512
+MAX_ID_CHARS = 512
 """Far more than any server's, to keep what comes from elsewhere."""
+MAX_PARTS = 64
+"""Of one message: of sound alone, half an hour."""
+
+Id = Annotated[str, Field(max_length=MAX_ID_CHARS)]
 
 
 class InputText(ClientModel):
@@ -38,6 +42,9 @@ class OutputAudio(ClientModel):
     audio: Any = None
 
 
+_PARTS = Field(min_length=1, max_length=MAX_PARTS)
+
+
 class _Item(ClientModel):
     id: str | None = Field(default=None, min_length=1, max_length=64)
     object: Literal["realtime.item"] | None = None
@@ -47,35 +54,33 @@ class _Item(ClientModel):
 class SystemItem(_Item):
     type: Literal["message"]
     role: Literal["system"]
-    content: Annotated[list[InputText], Field(min_length=1)]
+    content: Annotated[list[InputText], _PARTS]
 
 
 class UserItem(_Item):
     type: Literal["message"]
     role: Literal["user"]
-    content: Annotated[
-        list[Annotated[InputText | InputAudio, Field(discriminator="type")]], Field(min_length=1)
-    ]
+    content: Annotated[list[Annotated[InputText | InputAudio, Field(discriminator="type")]], _PARTS]
 
 
 class AssistantItem(_Item):
     type: Literal["message"]
     role: Literal["assistant"]
     content: Annotated[
-        list[Annotated[OutputText | OutputAudio, Field(discriminator="type")]], Field(min_length=1)
+        list[Annotated[OutputText | OutputAudio, Field(discriminator="type")]], _PARTS
     ]
 
 
 class FunctionCallItem(_Item):
     type: Literal["function_call"]
-    call_id: str | None = Field(default=None, min_length=1, max_length=MAX_CALL_ID_CHARS)
-    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
+    call_id: Id | None = Field(default=None, min_length=1)
+    name: Name
     arguments: str
 
 
 class FunctionOutputItem(_Item):
     type: Literal["function_call_output"]
-    call_id: str = Field(max_length=MAX_CALL_ID_CHARS)
+    call_id: Id
     output: str
 
 
@@ -83,7 +88,7 @@ class ItemReference(ClientModel):
     """An item of the conversation, by its id."""
 
     type: Literal["item_reference"]
-    id: str
+    id: Id
 
 
 _Message = Annotated[SystemItem | UserItem | AssistantItem, Field(discriminator="role")]

@@ -17,6 +17,9 @@ from assistant.errors import ProtocolError
 
 MAX_SHOWN_CHARS = 100
 """Of a value that is shown to who sent it."""
+MAX_READ = 100
+"""Complaints about one thing: those about the first place in it come first, for no union has more
+members."""
 
 # What pydantic expected where it found something of another type.
 _EXPECTED = {
@@ -46,7 +49,7 @@ def protocol_error(
     error: ValidationError, data: Any, *, event_id: str | None = None, prefix: str = ""
 ) -> ProtocolError:
     """The first of pydantic's complaints about `data`, which the client has at `prefix`."""
-    complaints = error.errors(include_url=False)
+    complaints = error.errors(include_url=False)[:MAX_READ]
     first = _path(complaints[0], data)
     # Of a union, each member has complained; who got furthest is the one that was meant.
     of_first = [(_path(each, data), each) for each in complaints]
@@ -62,6 +65,18 @@ def check_length(text: str, max_chars: int, *, param: str) -> None:
     if len(text) > max_chars:
         raise ProtocolError(
             _too_long(param, max_chars, len(text)), code="string_above_max_length", param=param
+        )
+
+
+def check_total(chars: int, max_chars: int, *, param: str) -> None:
+    """Raise ProtocolError where the texts of the array at `param`, which have `chars` characters
+    together, have more than that."""
+    if chars > max_chars:
+        raise ProtocolError(
+            f"Invalid '{param}': too much text. Expected at most {max_chars} characters in the "
+            f"whole array, but got {chars} instead.",
+            code="string_above_max_length",
+            param=param,
         )
 
 
@@ -97,6 +112,11 @@ def _words(param: str, complaints: list[ErrorDetails]) -> tuple[str, str]:
             return "empty_array", (
                 f"Invalid '{param}': empty array. Expected an array with minimum length "
                 f"{context['min_length']}, but got an empty array instead."
+            )
+        case "too_long" if isinstance(given, list):
+            return "array_above_max_length", (
+                f"Invalid '{param}': array too long. Expected an array with maximum length "
+                f"{context['max_length']}, but got an array with length {len(given)} instead."
             )
         case "too_long" if isinstance(given, dict):
             return "object_above_max_properties", (
@@ -166,6 +186,10 @@ def _too_long(param: str, max_chars: int, chars: int) -> str:
 
 def _shown(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else orjson.dumps(value).decode()
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."
 
 
@@ -215,5 +239,5 @@ def _written(prefix: str, path: list[int | str]) -> str:
     """As the API writes paths: `session.tools[3].name`."""
     written = prefix
     for part in path:
-        written += f"[{part}]" if isinstance(part, int) else f".{part}"
+        written += f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}"
     return written.removeprefix(".")

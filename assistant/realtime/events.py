@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from assistant.client_json import parse_json
 from assistant.errors import ProtocolError
-from assistant.realtime.client_items import InputItem, Item
-from assistant.realtime.client_model import MAX_DEPTH, ClientModel, is_too_deep
+from assistant.realtime.client_items import MAX_ID_CHARS, Id, InputItem, Item
+from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import protocol_error, unsupported_value
-from assistant.realtime.tools import AskedToolChoice, FunctionTool
+from assistant.realtime.tools import AskedToolChoice, Tools
 
+MAX_INPUT_ITEMS = 1000
+"""As many messages as a conversation has by default."""
 _MetadataKey = Annotated[str, Field(max_length=64)]
 _MetadataValue = Annotated[str, Field(max_length=512)]
 
 
 class _ClientEvent(ClientModel):
-    event_id: str | None = Field(default=None, max_length=512)
+    event_id: Id | None = None
 
 
 class ResponseParams(ClientModel):
@@ -29,13 +31,13 @@ class ResponseParams(ClientModel):
 
     conversation: Literal["auto", "none"] | None = None
     """none: it leaves no trace in the conversation, and runs beside it."""
-    input: list[InputItem] | None = None
+    input: Annotated[list[InputItem], Field(max_length=MAX_INPUT_ITEMS)] | None = None
     """What it answers in the conversation's place."""
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] | None = None
     metadata: dict[_MetadataKey, _MetadataValue] | None = Field(default=None, max_length=16)
     tool_choice: AskedToolChoice | None = None
-    tools: list[FunctionTool] | None = None
+    tools: Tools | None = None
     audio: Any = None
     output_modalities: Any = None
     parallel_tool_calls: Any = None
@@ -69,22 +71,22 @@ class ClearOutput(_ClientEvent):
 class ItemCreate(_ClientEvent):
     type: Literal["conversation.item.create"]
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: Id | None = None
 
 
 class ItemRetrieve(_ClientEvent):
     type: Literal["conversation.item.retrieve"]
-    item_id: str
+    item_id: Id
 
 
 class ItemDelete(_ClientEvent):
     type: Literal["conversation.item.delete"]
-    item_id: str
+    item_id: Id
 
 
 class ItemTruncate(_ClientEvent):
     type: Literal["conversation.item.truncate"]
-    item_id: str
+    item_id: Id
     content_index: Annotated[int, Field(ge=0)]
     audio_end_ms: Annotated[int, Field(ge=0)]
 
@@ -96,7 +98,7 @@ class ResponseCreate(_ClientEvent):
 
 class ResponseCancel(_ClientEvent):
     type: Literal["response.cancel"]
-    response_id: str | None = None
+    response_id: Id | None = None
 
 
 ClientEvent = (
@@ -125,25 +127,18 @@ def parse_client_event(message: str | bytes, *, max_bytes: int) -> ClientEvent:
 
     Raises ProtocolError with the `event_id` of the message, where it could be read.
     """
-    size = len(message)
-    if size > max_bytes:
+    written = message.encode(errors="surrogatepass") if isinstance(message, str) else message
+    if len(written) > max_bytes:
         raise ProtocolError(
-            f"The message has {size} bytes; at most {max_bytes} are taken. Send audio in smaller "
-            "pieces.",
+            f"The message has {len(written)} bytes; at most {max_bytes} are taken. Send audio in "
+            "smaller pieces.",
             code="message_too_large",
         )
-    try:
-        data = orjson.loads(message)
-    except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"The message is not JSON: {error}.", code="invalid_json") from error
+    data = parse_json(written, "The message")
     if not isinstance(data, dict):
         raise ProtocolError("The message is not a JSON object.", code="invalid_json")
-    if is_too_deep(data):
-        raise ProtocolError(
-            f"The message is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
-        )
     event_id = data.get("event_id")
-    event_id = event_id if isinstance(event_id, str) else None
+    event_id = event_id if isinstance(event_id, str) and len(event_id) <= MAX_ID_CHARS else None
     if "type" not in data:
         raise ProtocolError(
             "Missing required parameter: 'type'.",

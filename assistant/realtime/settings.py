@@ -15,15 +15,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from assistant.realtime.client_model import ClientModel
-from assistant.realtime.complaints import check_length, protocol_error
+from assistant.realtime.complaints import check_length, check_total, protocol_error
 from assistant.realtime.events import ResponseParams
-from assistant.realtime.tools import AskedToolChoice, FunctionTool
+from assistant.realtime.tools import AskedToolChoice, Tools
 from audio_io.endpointer import TurnDetection
 
 _DEFAULT = TurnDetection()
 
-# A field of the API that has no effect here: taken as it comes, and not shown.
-Inert = Annotated[Any, Field(exclude=True)]
+MAX_LANGUAGE_CHARS = 35
+"""Of a tag for one, with region and variants (RFC 5646, section 4.4.1)."""
+
+# A field of the API that has no effect here: taken as it comes, and neither kept nor shown.
+Inert = Annotated[Any, BeforeValidator(lambda _: None), Field(exclude=True)]
 # The same where the API's clients expect to see that it is off.
 Off = Annotated[None, BeforeValidator(lambda _: None)]
 
@@ -77,7 +80,7 @@ class SemanticVad(ClientModel):
 class Transcription(ClientModel):
     """What is said is written down, by the model that answers it, whichever is asked for."""
 
-    language: str | None = None
+    language: Annotated[str, Field(max_length=MAX_LANGUAGE_CHARS)] | None = None
     """ISO 639-1; None: whatever is spoken."""
     prompt: str | None = None
     """What may help to understand it."""
@@ -123,7 +126,7 @@ class SessionSettings(ClientModel):
         Field(default=["text"])
     )
     instructions: str = ""
-    tools: list[FunctionTool] = Field(default=[])
+    tools: Tools = Field(default=[])
     tool_choice: AskedToolChoice = "auto"
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
     audio: AudioSettings = AudioSettings()
@@ -171,10 +174,10 @@ class SessionSettings(ClientModel):
 
         `prefix`: where the client has them.
         """
-        tools = "".join(tool.model_dump_json() for tool in self.tools)
+        tools_chars = sum(len(tool.model_dump_json()) for tool in self.tools)
         how = self.audio.input.transcription
         check_length(self.instructions, max_chars, param=f"{prefix}.instructions")
-        check_length(tools, max_chars, param=f"{prefix}.tools")
+        check_total(tools_chars, max_chars, param=f"{prefix}.tools")
         if how and how.prompt:
             check_length(how.prompt, max_chars, param=f"{prefix}.audio.input.transcription.prompt")
 

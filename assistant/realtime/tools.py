@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Field
 
@@ -10,6 +10,9 @@ from assistant.conversation import OneTool, Tool, ToolChoice
 from assistant.realtime.client_model import ClientModel
 
 MAX_NAME_CHARS = 128
+MAX_TOOLS = 128
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 
 class FunctionTool(ClientModel):
@@ -18,7 +21,7 @@ class FunctionTool(ClientModel):
     model_config = ConfigDict(extra="ignore")
 
     type: Literal["function"]
-    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
+    name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     """A JSON schema; None: it takes none."""
@@ -28,9 +31,10 @@ class NamedFunction(ClientModel):
     """The one to be called."""
 
     type: Literal["function"]
-    name: str
+    name: Name
 
 
+Tools = Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)]
 AskedToolChoice = Literal["auto", "none", "required"] | NamedFunction
 
 

@@ -257,6 +257,40 @@ def test_an_item_that_no_model_could_read_is_refused_at_once(
     assert types(client.send("response.create")) == ["StartReply", "response.created"]
 
 
+@pytest.mark.parametrize("conversation", ["none", "auto"])
+@pytest.mark.parametrize(
+    "input_",
+    [
+        pytest.param([{**SAID, "content": [HALF]}] * 2, id="texts"),
+        pytest.param([{"type": "item_reference", "id": "half"}] * 2, id="one item twice"),
+        pytest.param(
+            [
+                {**CALL, "arguments": HALF["text"]},
+                {**OUTPUT, "output": HALF["text"]},
+            ],
+            id="a call and what came of it",
+        ),
+    ],
+)
+def test_what_no_model_could_read_together_is_refused_at_once(
+    conversation: str, input_: list[dict[str, Any]]
+) -> None:
+    client = Client()
+    client.send("conversation.item.create", item={**SAID, "id": "half", "content": [HALF]})
+    response = {"conversation": conversation, "input": input_}
+    effects = client.send("response.create", response=response)
+    assert types(effects) == ["error"]
+    (error,) = sent(effects)
+    assert (error["error"]["code"], error["error"]["param"]) == (
+        "string_above_max_length",
+        "response.input",
+    )
+    told = "Invalid 'response.input': too much text. Expected at most 8000 characters in the whole"
+    assert error["error"]["message"].startswith(told)
+    response["input"] = input_[:1]
+    assert types(client.send("response.create", response=response))[0] == "StartReply"
+
+
 def test_a_reply_that_was_spoken_elsewhere_is_taken_by_its_words() -> None:
     client = Client(**MANUAL)
     content = [{"type": "output_audio", "transcript": "Good day"}]

@@ -31,7 +31,7 @@ from assistant.realtime.client_items import (
     OutputAudio,
     OutputText,
 )
-from assistant.realtime.complaints import check_length
+from assistant.realtime.complaints import check_length, check_total
 from assistant.realtime.settings import G711Format, PcmFormat
 from audio_io.errors import AudioFormatError
 from audio_io.pcm import (
@@ -126,7 +126,7 @@ def messages_from_input(
 ) -> list[Message]:
     """What a response is to answer, where it may refer to what was `said`.
 
-    Raises ProtocolError, also where more than `max_chars` are written in one of the items.
+    Raises ProtocolError, also where more than `max_chars` are written in all of it together.
     """
     known = {message.id: message for message in said}
     messages = []
@@ -145,6 +145,9 @@ def messages_from_input(
                 param=f"{param}.id",
             )
         messages.append(message)
+    parts = (part for message in messages for part in message.parts)
+    chars = sum(len(text) for part in parts for text in written_in(part))
+    check_total(chars, max_chars, param="response.input")
     return messages
 
 

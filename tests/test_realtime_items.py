@@ -288,6 +288,11 @@ def test_what_no_model_could_read_together_is_refused_at_once(
     told = "Invalid 'response.input': too much text. Expected at most 8000 characters in the whole"
     assert error["error"]["message"].startswith(told)
     response["input"] = input_[:1]
+    (error,) = sent(
+        client.send("response.create", response={**response, "instructions": HALF["text"]})
+    )
+    assert error["error"]["code"] == "string_above_max_length"
+    assert error["error"]["param"].startswith("response.input")
     assert types(client.send("response.create", response=response))[0] == "StartReply"
 
 

@@ -133,6 +133,8 @@ class Requests:
         return self._dialogue.history.create(message, after=event.previous_item_id)
 
     def _create_response(self, asked: ResponseParams) -> list[Effect]:
+        settings = self.settings.for_response(asked)
+        settings.check_texts(self._max_chars, prefix="response")
         given = None
         if asked.input is not None:
             given = messages_from_input(
@@ -140,10 +142,9 @@ class Requests:
                 self._dialogue.history.messages,
                 new_id=self._new_id,
                 format=self.settings.audio.input.format,
-                max_chars=self._max_chars,
+                # With the instructions, it's one prompt.
+                max_chars=self._max_chars - len(settings.instructions),
             )
-        settings = self.settings.for_response(asked)
-        settings.check_texts(self._max_chars, prefix="response")
         if asked.conversation != "none":
             return self._dialogue.answer(asked, given)
         prompt = self._model.prompt(

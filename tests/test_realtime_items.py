@@ -158,6 +158,25 @@ def test_deleting_what_is_just_being_said_ends_the_reply() -> None:
     assert client.said_by("assistant") == []
 
 
+def test_what_is_being_said_may_have_to_go_as_it_is_deleted() -> None:
+    """A reply that is cut short makes room for the next turn, as any that ends."""
+    limited = {"retention_ratio": 0, "token_limits": {"post_instructions": 1}}
+    client = Client(type="realtime", truncation={"type": "retention_ratio", **limited})
+    client.speaks()
+    client.model_says(*REPLY[:2])
+    types_in(client, "next", "Hello")
+    deleted = "conversation.item.deleted"
+    assert types(deletes(client, "item_2")) == [
+        "CancelReply",
+        *CLOSING,
+        deleted,
+        deleted,
+        "Prefill",
+    ]
+    assert [message.id for message in client.session.messages] == ["next"]
+    assert types(client.send("response.create")) == ["StartReply", "response.created"]
+
+
 def test_deleting_what_is_answered_lets_the_reply_go_on() -> None:
     client = Client()
     client.speaks()

@@ -44,6 +44,12 @@ DETECTION = st.sampled_from(
 )
 LIMITED = replace(LIMITS, max_messages=6)
 """So that there is not always room for all."""
+TIGHT = {
+    "type": "retention_ratio",
+    "retention_ratio": 0,
+    "token_limits": {"post_instructions": 1},
+}
+"""Each reply's end makes room."""
 TOOLS = [{"type": "function", "name": "get_weather"}]
 IDS = ["a", "b", "item_1", "item_2", "item_3", "item_4", "x"]
 """Of the client's own items, of those that the session makes first, and of none."""
@@ -255,7 +261,7 @@ class Realtime(RuleBasedStateMachine):
                 "instructions": st.sampled_from(["", "Be brief."]),
                 "max_output_tokens": st.sampled_from([5, "inf"]),
                 "tools": st.sampled_from([[], TOOLS]),
-                "truncation": st.sampled_from(["auto", "disabled", "nonsense"]),
+                "truncation": st.sampled_from(["auto", "disabled", TIGHT, "nonsense"]),
                 "audio": st.builds(
                     lambda detection, transcription: {
                         "input": {"turn_detection": detection, "transcription": transcription}

@@ -56,6 +56,7 @@ class Dialogue:
         """`rules`: for what the settings leave open; `send` makes an effect of a server event;
         `now_ms`: see `Responder`.
         """
+        self._conversation = conversation
         self._transcripts = transcripts
         self._send = send
         self._responder = Responder(
@@ -180,9 +181,12 @@ class Dialogue:
     def delete_item(self, item_id: str) -> list[Effect]:
         """Take an item out; a reply that is just saying it ends with it. Raises ProtocolError."""
         writing = self._responder.message
-        is_said_now = writing is not None and writing.id == item_id
-        cancelled = self._cancel() if is_said_now else []
-        return [*cancelled, *self.history.delete(item_id)]
+        if writing is None or writing.id != item_id:
+            return self.history.delete(item_id)
+        cancelled = self._cancel()
+        # As the reply has ended, room may have been made, and the item have gone with that.
+        gone = item_id not in self._conversation
+        return cancelled if gone else [*cancelled, *self.history.delete(item_id)]
 
     def answer(self, asked: ResponseParams, given: Sequence[Message] | None) -> list[Effect]:
         """Start a reply, as asked, to what is `given` or else to all that was said.

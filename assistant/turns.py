@@ -26,7 +26,8 @@ The rules:
   no turn: nobody hears of it. But where the reply ends first there is nothing left to protect, and
   a short answer must not be lost: the sound is a turn then, like any other;
 - where the client doesn't want that, a turn during a reply is answered when the reply has finished;
-- what a client asks for goes before what was guessed.
+- what a client asks for goes before what was guessed. Where it asks in a pause, and nobody speaks
+  after that, the turn's end interrupts nothing: the turn is answered when the reply has finished.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class TurnTaker:
         self._hearing = _Hearing.SILENT
         self._replying = _Replying.NOT
         self._in_doubt = False
-        self._owed = False  # a turn ended during a reply that may not be interrupted
+        self._owed = False  # a turn ended during a reply that it didn't interrupt
+        self._spoken_since = False  # since a reply was asked for
 
     @property
     def speaking(self) -> bool:
@@ -113,6 +115,7 @@ class TurnTaker:
 
     def speech_started(self) -> list[TurnAction]:
         self._hearing = _Hearing.SPEAKING
+        self._spoken_since = True
         self._in_doubt = self.replying and self.rules.interrupt_response
         return self._hold() if self._in_doubt else [TurnAction.ANNOUNCE]
 
@@ -131,6 +134,7 @@ class TurnTaker:
 
     def speech_resumed(self) -> list[TurnAction]:
         self._hearing = _Hearing.SPEAKING
+        self._spoken_since = True
         return self._hold() if self._in_doubt else self._withdraw()
 
     def speech_dismissed(self) -> list[TurnAction]:
@@ -149,7 +153,8 @@ class TurnTaker:
             self._owed = False
             self._replying = _Replying.ALOUD
             return [TurnAction.PROMOTE]
-        if self._replying is _Replying.ALOUD and not self.rules.interrupt_response:
+        interrupts = self.rules.interrupt_response and self._spoken_since
+        if self._replying is _Replying.ALOUD and not interrupts:
             self._owed = True
             return []
         return [*self._withdraw(), *self._interrupt(), *self._answer()]
@@ -160,6 +165,7 @@ class TurnTaker:
 
     def requested(self) -> list[TurnAction]:
         """The client asks for a reply; ask `replying` first, since there can be but one."""
+        self._spoken_since = self._hearing is _Hearing.SPEAKING
         return [*self._withdraw(), *self._answer()]
 
     def cancelled(self) -> list[TurnAction]:

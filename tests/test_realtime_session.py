@@ -677,6 +677,25 @@ def test_one_response_at_a_time() -> None:
     assert error["error"]["message"].startswith("Cancellation failed")
 
 
+def test_what_is_asked_for_in_a_pause_is_not_interrupted_by_silence() -> None:
+    client = Client()
+    client.starts_to_speak()
+    client.pauses()
+    asked = client.send("response.create")
+    assert types(asked) == ["CancelReply", "StartReply", TURN_ANSWERED[0]]
+    assert types(client.model_says(*REPLY[:2])) == TURN_ANSWERED[1:5]
+    assert types(client.stops()) == TURN_TAKEN
+    effects = client.model_says(*REPLY[2:])
+    assert types(effects) == [*TURN_ANSWERED[5:], "StartReply", TURN_ANSWERED[0]]
+    start = effects[-2]
+    assert isinstance(start, StartReply)
+    assert [part for message in start.prompt.messages for part in message.parts] == [
+        TextPart("Good day", (1, 2)),
+        AudioPart.of(client.said.samples),
+    ]
+    assert latency(client.model_says(*REPLY))["turn_end_ms"] == "1600"
+
+
 def test_cancelling_another_response_leaves_this_one() -> None:
     client = Client()
     client.speaks()

@@ -134,9 +134,27 @@ TAKEN = [ANNOUNCE, SPECULATE, PROMOTE]
         ),
         pytest.param(
             {},
-            ("speech_started", "pause_began", "requested", "speech_stopped"),
+            ("speech_started", "pause_began", "requested", "speech_stopped", "finished"),
+            [ANNOUNCE, SPECULATE, WITHDRAW, ANSWER, ANSWER],
+            id="a client's request in a pause goes before the guess, and before the turn's end",
+        ),
+        pytest.param(
+            {},
+            ("requested", *SPOKEN),
+            [ANSWER, HOLD, ANNOUNCE, INTERRUPT, SPECULATE, PROMOTE],
+            id="what a client asked for is interrupted like any reply",
+        ),
+        pytest.param(
+            {},
+            ("speech_started", "pause_began", "requested", "speech_resumed", *SPOKEN[2:]),
             [ANNOUNCE, SPECULATE, WITHDRAW, ANSWER, INTERRUPT, ANSWER],
-            id="a client's request goes before the guess, and the turn's end before both",
+            id="speech that resumes after a client's request goes before it",
+        ),
+        pytest.param(
+            {},
+            ("speech_started", "requested", "pause_began", "speech_stopped"),
+            [ANNOUNCE, ANSWER, INTERRUPT, ANSWER],
+            id="and so does speech that goes on",
         ),
         pytest.param(
             {},

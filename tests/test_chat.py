@@ -116,7 +116,7 @@ async def test_a_reply_in_pieces() -> None:
 async def test_the_models() -> None:
     async with client_of(AnsweringModel()) as client:
         (model,) = [model async for model in client.models.list()]
-    assert (model.id, model.model_extra) == ("scripted", {"max_model_len": 8192})
+    assert (model.id, model.model_extra) == ("scripted", {"max_model_len": 8192, "tools": False})
 
 
 async def test_a_conversation_sent_again_is_known_by_its_content(sound: Any) -> None:

@@ -216,7 +216,13 @@ def of_user(*content: Any) -> dict[str, Any]:
             {"messages": [HI], "tool_choice": {"type": "function", "function": {"name": "x"}}},
             "invalid_value",
             "tool_choice",
-            "There is no function 'x' to call.",
+            "Invalid value for 'tool_choice': there is no function 'x' among the tools.",
+        ),
+        (
+            {"messages": [HI], "tool_choice": "required"},
+            "invalid_value",
+            "tool_choice",
+            "Invalid value for 'tool_choice': 'required', and there are no tools.",
         ),
     ],
 )

@@ -328,6 +328,29 @@ def test_what_is_not_offered_cannot_be_called(asked: dict[str, Any]) -> None:
     assert "get_weather" in sent(effects)[-1]["response"]["status_details"]["error"]["message"]
 
 
+@pytest.mark.parametrize("conversation", ["auto", "none"])
+@pytest.mark.parametrize(
+    ("session", "asked"),
+    [
+        ({}, {"tool_choice": {"type": "function", "name": "sing"}}),
+        ({"tools": []}, {"tool_choice": "required"}),
+        ({"tool_choice": "required"}, {"tools": []}),
+    ],
+)
+def test_a_call_that_cannot_be_is_not_demanded(
+    session: dict[str, Any], asked: dict[str, Any], conversation: str
+) -> None:
+    client = with_tools(**session)
+    (error,) = sent(
+        client.send("response.create", response={**asked, "conversation": conversation})
+    )
+    assert (error["error"]["type"], error["error"]["param"]) == (
+        "invalid_request_error",
+        "response.tool_choice",
+    )
+    assert start_in(creates(client, tool_choice="none"))
+
+
 def test_a_call_beside_the_conversation() -> None:
     client = with_tools()
     start = asides(client)
@@ -356,7 +379,7 @@ def test_calls_and_outputs_from_clients() -> None:
 def test_a_model_that_cannot_call_is_not_offered_anything(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    client = Client(**MANUAL, **OFFERED, model="speechless")
+    client = Client(**MANUAL, **{**OFFERED, "tool_choice": "required"}, model="speechless")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert start_in(creates(client)).prompt.tools == ()

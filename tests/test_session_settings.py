@@ -318,6 +318,21 @@ def test_a_field_is_named_as_the_client_wrote_it(name: str, depth: int) -> None:
             "'required', but got a boolean instead.",
         ),
         (
+            {
+                "tools": [{"type": "function", "name": "f"}],
+                "tool_choice": {"type": "function", "name": "g"},
+            },
+            "session.tool_choice",
+            "invalid_value",
+            "Invalid value for 'session.tool_choice': there is no function 'g' among the tools.",
+        ),
+        (
+            {"tool_choice": "required"},
+            "session.tool_choice",
+            "invalid_value",
+            "Invalid value for 'session.tool_choice': 'required', and there are no tools.",
+        ),
+        (
             {"truncation": {"type": "retention_ratio", "retention_ratio": 1.5}},
             "session.truncation.retention_ratio",
             "decimal_above_max_value",

@@ -15,9 +15,9 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
-from assistant.errors import ProtocolError
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import protocol_error
+from assistant.realtime.tools import check_tool_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +202,9 @@ def parse_request(body: Any) -> ChatRequest:
     match asked.tool_choice:
         case _NamedTool(function=function):
             choice = OneTool(function.name)
-            if function.name not in {tool.name for tool in tools}:
-                raise ProtocolError(
-                    f"There is no function {function.name!r} to call.", param="tool_choice"
-                )
         case "auto" | "none" | "required" as choice:
             pass
+    check_tool_choice(choice, tools, param="tool_choice")
     return ChatRequest(
         tuple(said for message in asked.messages for said in _said(message)),
         tools,

@@ -60,6 +60,7 @@ def mount_chat(app: FastAPI, config: Config, engine: Engine) -> None:
             "created": begun_s,
             "owned_by": "assistant",
             "max_model_len": engine.info.context_tokens,
+            "tools": engine.info.tools,
         }
 
     @app.get("/v1/models")

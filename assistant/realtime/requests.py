@@ -135,6 +135,7 @@ class Requests:
     def _create_response(self, asked: ResponseParams) -> list[Effect]:
         settings = self.settings.for_response(asked)
         settings.check_texts(self._max_chars, prefix="response")
+        settings.check_tool_choice(prefix="response")
         given = None
         if asked.input is not None:
             given = messages_from_input(

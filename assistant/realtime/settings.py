@@ -17,7 +17,13 @@ from pydantic import BeforeValidator, Field, ValidationError
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import check_length, check_total, protocol_error
 from assistant.realtime.events import ResponseParams
-from assistant.realtime.tools import AskedToolChoice, Tools
+from assistant.realtime.tools import (
+    AskedToolChoice,
+    Tools,
+    check_tool_choice,
+    tool_choice_of,
+    tools_of,
+)
 from audio_io.endpointer import TurnDetection
 
 _DEFAULT = TurnDetection()
@@ -148,6 +154,7 @@ class SessionSettings(ClientModel):
             settings = SessionSettings.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, merged, prefix="session") from error
+        settings.check_tool_choice()
         return settings._with_server_vad(defaults)
 
     def _with_server_vad(self, defaults: SessionSettings) -> SessionSettings:
@@ -180,6 +187,11 @@ class SessionSettings(ClientModel):
         check_total(tools_chars, max_chars, param=f"{prefix}.tools")
         if how and how.prompt:
             check_length(how.prompt, max_chars, param=f"{prefix}.audio.input.transcription.prompt")
+
+    def check_tool_choice(self, *, prefix: str = "session") -> None:
+        """Raise ProtocolError where it demands a call of a function that isn't offered."""
+        choice = tool_choice_of(self.tool_choice)
+        check_tool_choice(choice, tools_of(self.tools), param=f"{prefix}.tool_choice")
 
     def for_response(self, asked: ResponseParams) -> SessionSettings:
         """These settings as they are for a response that is asked for like this."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Field
 
 from assistant.conversation import OneTool, Tool, ToolChoice
+from assistant.errors import ProtocolError
 from assistant.realtime.client_model import ClientModel
 
 MAX_NAME_CHARS = 128
@@ -52,3 +54,18 @@ def tool_choice_of(asked: AskedToolChoice) -> ToolChoice:
             return OneTool(asked.name)
         case _:
             assert_never(asked)
+
+
+def check_tool_choice(choice: ToolChoice, offered: Iterable[Tool], *, param: str) -> None:
+    """Raise ProtocolError where `choice`, found at `param`, demands what isn't `offered`."""
+    names = {tool.name for tool in offered}
+    match choice:
+        case OneTool(name) if name not in names:
+            raise ProtocolError(
+                f"Invalid value for '{param}': there is no function {name!r} among the tools.",
+                param=param,
+            )
+        case "required" if not names:
+            raise ProtocolError(
+                f"Invalid value for '{param}': 'required', and there are no tools.", param=param
+            )

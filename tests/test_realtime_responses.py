@@ -48,6 +48,9 @@ CALL = ToolCall("call_1", "get_weather", '{"city":"Rome"}', (7, 8))
 ANSWERED_BESIDE = [name for name in TURN_ANSWERED[1:] if not name.startswith("conversation")]
 
 
+BRIEF = {"instructions": "Be brief."}
+
+
 def creates(client: Client, **response: Any) -> list[Effect]:
     return client.send("response.create", response=response)
 
@@ -102,7 +105,7 @@ def test_what_is_asked_for_one_response_holds_for_that_one_alone() -> None:
 
 
 def test_times_that_a_client_tells_are_not_taken_for_ours() -> None:
-    client = Client(**MANUAL)
+    client = Client(**MANUAL, **BRIEF)
     metadata = {"mine": "1", "latency.speech_end_ms": "x", "latency.turn_end_ms": "y"}
     (created,) = sent(creates(client, metadata=metadata))
     assert created["response"]["metadata"] == metadata
@@ -161,7 +164,6 @@ def test_what_a_response_answers_may_be_its_own_input() -> None:
     assert (said.role, said.parts) == ("assistant", (TextPart("Good", (1,)),))
     assert asked.parts == (TextPart("Is that polite?"),)
     assert isinstance(heard.parts[0], AudioPart)
-    assert asides(client, input=[]).prompt.messages == ()
 
 
 def test_input_of_its_own_goes_into_the_conversation_too() -> None:
@@ -176,6 +178,20 @@ def test_input_of_its_own_goes_into_the_conversation_too() -> None:
     creates(client, input=[typed("Sing.")])
     assert Prefill not in map(type, client.model_says(*REPLY[:3], full(900)))
     assert len(client.session.messages) == 3
+
+
+@pytest.mark.parametrize("conversation", ["auto", "none"])
+@pytest.mark.parametrize("input_", [{}, {"input": []}])
+def test_there_must_be_something_to_answer(conversation: str, input_: dict[str, Any]) -> None:
+    client = Client(**MANUAL)
+    asked = {"conversation": conversation, **input_}
+    (error,) = sent(client.send("response.create", response=asked))
+    assert (error["error"]["type"], error["error"]["code"]) == (
+        "invalid_request_error",
+        "nothing_to_answer",
+    )
+    start = start_in(creates(client, instructions="Greet.", **asked))
+    assert [message.parts for message in start.prompt.messages] == [(TextPart("Greet."),)]
 
 
 def test_an_unknown_reference_is_named() -> None:
@@ -219,7 +235,7 @@ def test_several_run_beside_the_conversation_s_own_reply() -> None:
 
 
 def test_cancelling_without_an_id_leaves_what_runs_beside() -> None:
-    client = Client()
+    client = Client(**BRIEF)
     start = asides(client)
     (error,) = sent(client.send("response.cancel"))
     assert error["error"]["code"] == "response_cancel_not_active"
@@ -229,7 +245,7 @@ def test_cancelling_without_an_id_leaves_what_runs_beside() -> None:
 
 
 def test_speech_does_not_interrupt_what_runs_beside() -> None:
-    client = Client()
+    client = Client(**BRIEF)
     start = asides(client)
     client.starts_to_speak()
     assert client.keeps_speaking() == []
@@ -238,7 +254,7 @@ def test_speech_does_not_interrupt_what_runs_beside() -> None:
 
 # Functions.
 
-OFFERED = {"tools": [WEATHER, TIME], "tool_choice": "auto"}
+OFFERED = {**BRIEF, "tools": [WEATHER, TIME], "tool_choice": "auto"}
 CALLED = [
     "response.output_item.added",
     "conversation.item.added",
@@ -282,8 +298,8 @@ def test_a_call_and_its_answer() -> None:
     assert added["previous_item_id"] == "item_1"
     assert added["item"]["output"] == "sunny"
     prompt = start_in(creates(client)).prompt
-    assert [message.role for message in prompt.messages] == ["assistant", "tool"]
-    assert prompt.messages[0].parts[0].token_ids == (7, 8)  # type: ignore[union-attr]
+    assert [message.role for message in prompt.messages] == ["system", "assistant", "tool"]
+    assert prompt.messages[1].parts[0].token_ids == (7, 8)  # type: ignore[union-attr]
 
 
 def test_words_and_calls_in_one_response() -> None:
@@ -363,7 +379,7 @@ def test_a_call_beside_the_conversation() -> None:
 
 
 def test_calls_and_outputs_from_clients() -> None:
-    client = Client(**MANUAL)
+    client = Client(**MANUAL, **BRIEF)
     call = {"type": "function_call", "name": "get_time", "arguments": "{}"}
     added, _ = sent(client.send("conversation.item.create", item=call))
     output = {"type": "function_call_output", "call_id": "call_9", "output": "noon"}
@@ -373,7 +389,7 @@ def test_calls_and_outputs_from_clients() -> None:
     assert len(sent(client.send("conversation.item.create", item=known))) == 2
     # Of a call that the client has taken out nothing is told either.
     client.send("conversation.item.delete", item_id=added["item"]["id"])
-    assert start_in(creates(client)).prompt.messages == ()
+    assert [m.role for m in start_in(creates(client)).prompt.messages] == ["system"]
 
 
 def test_a_model_that_cannot_call_is_not_offered_anything(
@@ -517,7 +533,7 @@ def test_speech_stops_the_clock() -> None:
 
 
 def test_what_runs_beside_tells_nothing_of_a_turn_s_time() -> None:
-    client = Client()
+    client = Client(**BRIEF)
     start = asides(client)
     client.speaks()
     assert sent(hears(client, start, *REPLY))[-1]["response"]["metadata"] is None

@@ -182,7 +182,7 @@ def test_a_reply_ahead_that_was_for_something_else_is_a_miss() -> None:
 
 
 def test_a_typed_turn_and_one_without_a_word_tell_less() -> None:
-    client = Client()
+    client = Client(instructions="Be brief.")
     client.send("response.create")
     client.now_ms = 30
     client.model_says(REPLY[0], Text("Good", (1,)))
@@ -491,7 +491,8 @@ def test_what_no_model_could_read_is_refused_at_once(
         "mine",
     )
     assert client.session.greeting()["session"] == before
-    assert types(client.send("response.create")) == ["StartReply", "response.created"]
+    started = client.send("response.create", response={"instructions": "Be brief."})
+    assert types(started) == ["StartReply", "response.created"]
 
 
 def test_too_much_text_in_functions_is_told_as_such() -> None:
@@ -678,7 +679,7 @@ def test_one_response_at_a_time() -> None:
 
 
 def test_what_is_asked_for_in_a_pause_is_not_interrupted_by_silence() -> None:
-    client = Client()
+    client = Client(instructions="Be brief.")
     client.starts_to_speak()
     client.pauses()
     asked = client.send("response.create")
@@ -690,6 +691,7 @@ def test_what_is_asked_for_in_a_pause_is_not_interrupted_by_silence() -> None:
     start = effects[-2]
     assert isinstance(start, StartReply)
     assert [part for message in start.prompt.messages for part in message.parts] == [
+        TextPart("Be brief."),
         TextPart("Good day", (1, 2)),
         AudioPart.of(client.said.samples),
     ]
@@ -819,7 +821,7 @@ def test_a_session_that_is_to_end_lets_a_turn_and_its_reply_come_to_their_end() 
 
 
 def test_a_session_that_is_to_end_waits_for_responses_beside_it_too() -> None:
-    client = Client()
+    client = Client(instructions="Be brief.")
     (start, *_) = client.send("response.create", response={"conversation": "none"})
     assert isinstance(start, StartReply)
     assert client.session.leave("Bye.") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
+from assistant.errors import ProtocolError
 from assistant.realtime.beside import SideReplies
 from assistant.realtime.dialogue import Dialogue
 from assistant.realtime.effects import ConfigureHearing, Effect, Feed, FlushHearing
@@ -146,9 +147,13 @@ class Requests:
                 # With the instructions, it's one prompt.
                 max_chars=self._max_chars - len(settings.instructions),
             )
-        if asked.conversation != "none":
-            return self._dialogue.answer(asked, given)
         prompt = self._model.prompt(
             settings, self._dialogue.history.messages if given is None else given
         )
+        if not prompt.messages:
+            raise ProtocolError(
+                "There is nothing to answer: no item and no instructions.", code="nothing_to_answer"
+            )
+        if asked.conversation != "none":
+            return self._dialogue.answer(asked, given)
         return self._beside.start(prompt, options_of(settings), asked.metadata)

@@ -14,6 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from assistant.config import Config
+from assistant.engines.embedded import EmbeddedEngine
+from assistant.engines.engine import ModelSession
 from audio_io.fastrtc_stream import fastrtc_available
 from tests.protocol import valid
 from tests.rtc_client import RtcClient
@@ -176,6 +178,24 @@ async def test_at_the_limit_a_call_is_refused() -> None:
         answer = await http.post("/v1/realtime/calls", content=await rtc.offer(), headers=SDP)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
         await rtc.close()
+
+
+class Broken(EmbeddedEngine):
+    async def open_session(self) -> ModelSession:
+        raise ValueError("unheard of")
+
+
+async def test_a_fault_of_ours_is_told_as_one() -> None:
+    engine = Broken(Config().model.embedded)
+    async with (
+        serving(engine=engine) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as http,
+    ):
+        rtc = RtcClient()
+        answer = await http.post("/v1/realtime/calls", content=await rtc.offer(), headers=SDP)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "server_error")
+        await rtc.close()
+        assert "assistant_sessions 0.0" in (await http.get("/metrics")).text
 
 
 @pytest.mark.skipif(

@@ -36,7 +36,7 @@ class Calls:
         """Take a call: returns its id and the SDP answer. `wishes`: as `SessionRegistry.open`.
 
         Raises PeerError for an offer that is none, UnreachableError where no client could find its
-        way here, and what `SessionRegistry.open` raises.
+        way here, what `SessionRegistry.open` raises, and whatever else goes wrong until then.
         """
         answered: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         task = self._group.create_task(self._call(offer, wishes, answered), name="call")
@@ -90,8 +90,11 @@ class Calls:
         except AssistantError as error:
             if not answered.done():
                 answered.set_exception(error)
-        except Exception:
-            logger.exception("a call failed")
+        except Exception as error:
+            if answered.done():
+                logger.exception("a call failed")
+            else:
+                answered.set_exception(error)
         finally:
             answered.cancel()
 

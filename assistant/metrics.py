@@ -31,9 +31,7 @@ def sent(event: dict[str, Any]) -> None:
             TURNS.inc()
         case "response.done":
             REPLIES.labels(event["response"]["status"]).inc()
-            # Beside the conversation nobody waits, and the metadata is the client's alone.
-            if event["response"]["conversation_id"] is not None:
-                _time(event["response"]["metadata"] or {})
+            _time(event["response"]["metadata"] or {})
         case "error":
             ERRORS.labels(event["error"]["code"]).inc()
 

@@ -69,7 +69,7 @@ class Response:
         self._conversation_id = conversation_id
         self._offered = offered
         self._max_output_tokens = max_output_tokens
-        self._metadata = metadata
+        self._metadata = metadata and _clients_own(metadata)
         self._output: list[Event] = []
         self._open: _TextItem | None = None
         self._report: PrefillReport | None = None
@@ -136,8 +136,7 @@ class Response:
         closing = self._closed("completed" if status == "completed" else "incomplete")
         self.usage = usage or self._usage_so_far
         if self.latency:
-            own = {key: value for key, value in (self._metadata or {}).items() if _is_clients(key)}
-            self._metadata = own | self.latency.metadata()
+            self._metadata = (self._metadata or {}) | self.latency.metadata()
         details: Event | None = {"type": status} if status != "completed" else None
         if details and reason:
             details["reason"] = reason
@@ -286,6 +285,6 @@ class _TextItem:
         return Message(self.id, "assistant", (TextPart(self.text, ids),) if self.pieces else ())
 
 
-def _is_clients(metadata_key: str) -> bool:
+def _clients_own(metadata: dict[str, str]) -> dict[str, str]:
     # A client that sends on what another response told must not seem to tell of this one.
-    return not metadata_key.startswith(Latency.PREFIX)
+    return {key: value for key, value in metadata.items() if not key.startswith(Latency.PREFIX)}

@@ -147,6 +147,19 @@ def test_a_reply_that_was_cut_off_is_shown_as_its_end_was_told() -> None:
     assert retrieves(client, "item_2")["item"] == done["item"]
 
 
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [("incomplete", "incomplete"), ("completed", "completed"), ("in_progress", "completed")],
+)
+def test_an_item_that_was_cut_off_elsewhere_stays_incomplete(status: str, shown: str) -> None:
+    client = Client(**MANUAL)
+    content = [{"type": "output_text", "text": "Good"}]
+    item = {"type": "message", "role": "assistant", "status": status, "content": content}
+    added, done = sent(client.send("conversation.item.create", item=item))
+    assert added["item"]["status"] == done["item"]["status"] == shown
+    assert retrieves(client, "item_1")["item"]["status"] == shown
+
+
 def test_deleting_what_is_just_being_said_ends_the_reply() -> None:
     client = Client()
     client.speaks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
 from assistant.errors import ProtocolError
@@ -131,6 +132,8 @@ class Requests:
             max_chars=self._max_chars,
             param="item",
         )
+        # What a client creates is there at once; that it was cut short may be worth knowing.
+        message = replace(message, whole=event.item.status != "incomplete")
         return self._dialogue.history.create(message, after=event.previous_item_id)
 
     def _create_response(self, asked: ResponseParams) -> list[Effect]:

@@ -219,6 +219,20 @@ def of_user(*content: Any) -> dict[str, Any]:
             "Invalid value for 'tool_choice': there is no function 'x' among the tools.",
         ),
         (
+            {"messages": [HI, {"role": "tool", "tool_call_id": "c", "content": "noon"}]},
+            "invalid_value",
+            "messages[1].tool_call_id",
+            "Invalid value for 'messages[1].tool_call_id': no call in the messages before has the "
+            "id 'c'.",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": None}]},
+            "nothing_to_answer",
+            "messages",
+            "There is nothing to answer: the messages say nothing.",
+        ),
+        (of_user(), "empty_array", "messages[1].content", "Invalid 'messages[1].content': empty"),
+        (
             {"messages": [HI], "tool_choice": "required"},
             "invalid_value",
             "tool_choice",

@@ -7,7 +7,7 @@ own settings hold. What would, and isn't supported, is refused. docs/requests.md
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
+from assistant.errors import ProtocolError
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import protocol_error
 from assistant.realtime.tools import check_tool_choice
@@ -110,7 +111,7 @@ class _System(LenientModel):
 
 class _User(LenientModel):
     role: Literal["user"]
-    content: str | list[_Part]
+    content: str | Annotated[list[_Part], Field(min_length=1)]
 
 
 class _Function(LenientModel):
@@ -205,8 +206,16 @@ def parse_request(body: Any) -> ChatRequest:
         case "auto" | "none" | "required" as choice:
             pass
     check_tool_choice(choice, tools, param="tool_choice")
+    _check_outputs(asked.messages)
+    said = tuple(said for message in asked.messages for said in _said(message))
+    if not said:
+        raise ProtocolError(
+            "There is nothing to answer: the messages say nothing.",
+            code="nothing_to_answer",
+            param="messages",
+        )
     return ChatRequest(
-        tuple(said for message in asked.messages for said in _said(message)),
+        said,
         tools,
         choice,
         asked.max_completion_tokens or asked.max_tokens,
@@ -214,6 +223,22 @@ def parse_request(body: Any) -> ChatRequest:
         bool(asked.stream),
         bool(asked.stream_options and asked.stream_options.include_usage),
     )
+
+
+def _check_outputs(messages: Iterable[_Message]) -> None:
+    """Raise ProtocolError where something is told of a call that was none."""
+    called: set[str] = set()
+    for index, message in enumerate(messages):
+        match message:
+            case _Assistant(tool_calls=calls):
+                called |= {call.id for call in calls or ()}
+            case _ToolOutput(tool_call_id=call_id) if call_id not in called:
+                param = f"messages[{index}].tool_call_id"
+                raise ProtocolError(
+                    f"Invalid value for '{param}': no call in the messages before has the id "
+                    f"{call_id!r}.",
+                    param=param,
+                )
 
 
 def _said(message: _Message) -> Iterator[Said]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.embedded import EmbeddedSettings
@@ -28,6 +29,15 @@ _DETECTION = TurnDetection()
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # As a subprotocol, which is how browsers send it, a key can have no other characters.
 KEY_PATTERN = r"[A-Za-z0-9._~+-]+"
+# How what has a form of its own is to be written.
+_ADDRESS = "It should be an address, such as http://127.0.0.1:8000/v1"
+_FORMS = {
+    "server.api_key": "It should be letters, digits and -._~+ alone; several with commas between",
+    "server.allowed_origins": "It should be as https://example.org, without a path",
+    "webrtc.ice_servers": "It should be as stun:HOST:3478 or turn:HOST:3478?transport=tcp",
+    "model.openai_compatible.base_urls": _ADDRESS,
+    "model.dashscope.base_url": _ADDRESS,
+}
 # Where keys and credentials stand.
 SECRETS = ("server.api_key", "webrtc.ice_servers")
 
@@ -174,6 +184,7 @@ class Config(_Section):
             config.turns.detection()
         except ValidationError as error:
             raise ConfigError(_complaints(where, error, section="turns")) from error
+        _check_turns(config.turns)
         _check_server(config.server)
         ports = config.webrtc.udp_ports
         if ports and ports[0] > ports[1]:
@@ -193,6 +204,15 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold sections of keys and values, not {data!r}.")
     return data
+
+
+def _check_turns(turns: TurnsConfig) -> None:
+    # Whoever only makes turns end sooner has said nothing of pauses.
+    if "pause_ms" in turns.model_fields_set and turns.pause_ms > turns.silence_duration_ms:
+        raise ConfigError(
+            f"turns.pause_ms: {turns.pause_ms} ms of silence are a pause, but "
+            f"{turns.silence_duration_ms} end the turn (turns.silence_duration_ms)."
+        )
 
 
 def _check_server(server: ServerConfig) -> None:
@@ -226,7 +246,22 @@ def _complaints(where: str, error: ValidationError, section: str | None = None) 
                 lines.append(f"{key}: missing")
             case _ if key.startswith(SECRETS):
                 # What was given isn't shown: this goes to terminals and logs.
-                lines.append(f"{key}: not allowed: {problem['msg']}")
+                lines.append(f"{key}: not allowed: {_meant(key, problem)}")
             case _:
-                lines.append(f"{key}: {problem['input']!r} is not allowed: {problem['msg']}")
+                meant = _meant(key, problem)
+                lines.append(f"{key}: {problem['input']!r} is not allowed: {meant}")
     return f"{where}: " + "; ".join(lines)
+
+
+def _meant(key: str, problem: ErrorDetails) -> str:
+    """What is allowed there, in plain words."""
+    match problem["type"]:
+        case "string_pattern_mismatch":
+            forms = (form for start, form in _FORMS.items() if key.startswith(start))
+            return next(forms, problem["msg"])
+        case "tuple_type" | "list_type":
+            return "It should be a list"
+        case "model_type" | "dataclass_type" | "dict_type":
+            return "It should hold keys and values"
+        case _:
+            return problem["msg"].removeprefix("Value error, ")

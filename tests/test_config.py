@@ -37,7 +37,7 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("server: {prot: 80}", ["server.prot", "unknown key"]),
         ("server: {port: 70000}", ["server.port", "70000", "less than or equal to 65535"]),
         ("server: {port: eighty}", ["server.port", "'eighty'"]),
-        ("server: 5", ["server", "5"]),
+        ("server: 5", ["server", "5", "keys and values"]),
         ("turns: {vad: best}", ["turns.vad", "'best'", "'silero'", "'webrtc'"]),
         ("turns: {threshold: 3}", ["turns.threshold", "3", "less than or equal to 0.95"]),
         ("turns: {silence_duration_ms: 1}", ["turns.silence_duration_ms", "1", "200"]),
@@ -45,9 +45,12 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("server: {port: 70000}\nturns: {speculate: 7}", ["server.port", "turns.speculate"]),
         ("- a list", ["sections of keys and values"]),
         ("a: [", ["not valid YAML"]),
-        ("server: {api_key: 'open sesame'}", ["server.api_key", "pattern"]),
+        ("server: {api_key: 'open sesame'}", ["server.api_key", "letters, digits"]),
         ("server: {api_key: a, open_to_all: true}", ["--open-to-all", "leave one out"]),
-        ("server: {allowed_origins: [a.example]}", ["server.allowed_origins.0", "'a.example'"]),
+        (
+            "server: {allowed_origins: [a.example]}",
+            ["allowed_origins.0", "'a.example'", "https://"],
+        ),
         ("server: {allowed_origins: ['https://a.example/']}", ["server.allowed_origins.0"]),
         ("server: {tls_cert: a.pem}", ["both --tls-cert and --tls-key"]),
         (
@@ -57,14 +60,20 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("model: {engine: best}", ["model.engine", "'best'", "'transformers'"]),
         ("model: {transformers: {temperature: 0.001}}", ["temperature", "0.001", "at least 0.01"]),
         ("model: {transformers: {device: tpu}}", ["model.transformers.device", "'tpu'"]),
-        ("model: {openai_compatible: {base_urls: [host]}}", ["base_urls.0", "'host'"]),
+        ("model: {openai_compatible: {base_urls: [host]}}", ["base_urls.0", "'host'", "http://"]),
+        ("model: {dashscope: {base_url: host}}", ["base_url", "'host'", "http://"]),
         (
             "model: {openai_compatible: {extra_body: {stream: false}}}",
             ["extra_body", "the engine itself sets stream"],
         ),
         ("webrtc: {udp_ports: [5000, 4000]}", ["webrtc.udp_ports", "5000 comes after 4000"]),
-        ("webrtc: {udp_ports: 5000}", ["webrtc.udp_ports", "5000"]),
-        ("webrtc: {ice_servers: [{urls: 'x'}]}", ["webrtc.ice_servers.0.urls", "pattern"]),
+        ("webrtc: {udp_ports: 5000}", ["webrtc.udp_ports", "5000", "a list"]),
+        ("webrtc: {ice_servers: [x]}", ["webrtc.ice_servers.0", "keys and values"]),
+        (
+            "turns: {pause_ms: 800}",
+            ["turns.pause_ms", "800 ms", "700 end the turn", "turns.silence_duration_ms"],
+        ),
+        ("webrtc: {ice_servers: [{urls: 'x'}]}", ["webrtc.ice_servers.0.urls", "stun:HOST"]),
         ("server: {host: 0.0.0.0}", ["server.host", "API key", "--api-key", "--open-to-all"]),
     ],
 )
@@ -75,6 +84,12 @@ def test_mistakes_are_named(tmp_path: Path, text: str, parts: list[str]) -> None
         Config.load(path)
     for part in parts:
         assert part in str(caught.value)
+    assert "pattern" not in str(caught.value)
+
+
+def test_turns_may_end_sooner_than_a_pause_begins() -> None:
+    turns = Config.load(overrides={"turns": {"silence_duration_ms": 200}}).turns
+    assert turns.detection().silence_duration_ms == 200
 
 
 def test_a_missing_file_is_named() -> None:

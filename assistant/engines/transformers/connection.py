@@ -103,7 +103,7 @@ class WorkerConnection:
         self._calls: dict[int, Call] = {}
         self._request_ids = itertools.count(1)
         self._fate: str | None = None
-        """What was done to the worker, where that wasn't its own doing."""
+        """What became of the worker, where the way it ended doesn't tell."""
         self._step_timeout_s = step_timeout_s
         self._watchdog = Watchdog(
             step_timeout_s,
@@ -186,6 +186,9 @@ class WorkerConnection:
                 message = await receive(self._reader)
                 self._watchdog.heard()
                 if isinstance(message, Pong):
+                    continue
+                if isinstance(message, Refused):
+                    self._fate = f"has given up: {message.reason}"
                     continue
                 assert isinstance(message, Answer | Ended)
                 call = self._calls.get(message.request_id)

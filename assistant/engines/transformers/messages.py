@@ -106,7 +106,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The model can't be loaded; the worker ends."""
+    """The model can't be loaded, or computes no more; the worker ends."""
 
     reason: str
 

@@ -25,7 +25,7 @@ StepKind = Literal["recorded", "paged", "plain"]
 class TransformersSettings(BaseModel):
     """Tunables of the `transformers` engine."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA in bf16 where there is a GPU, else the CPU in float32."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.engines.transformers.channel import Channel
+from assistant.engines.transformers.failures import DeviceLostError, is_sticky, told
 from assistant.engines.transformers.library_logs import leave_out_torchao
 from assistant.engines.transformers.messages import (
     Answer,
@@ -53,18 +54,15 @@ def work(sock: socket.socket) -> None:
         load = channel.receive()
         assert isinstance(load, Load)
         try:
-            generator = _load(load)
+            generator, loaded = _load(load)
+            channel.send(loaded)
+            Worker(channel, generator).serve()
         except EngineError as error:
             channel.send(Refused(str(error)))
             channel.flush()
-            return
-        info = generator.info(model_name(load.model))
-        on_gpu = generator.checkpoint.device.type == "cuda"
-        channel.send(Loaded(info, generator.renderer.functions.form, on_gpu))
-        Worker(channel, generator).serve()
 
 
-def _load(load: Load) -> Generator:
+def _load(load: Load) -> tuple[Generator, Loaded]:
     if load.settings.weights == "full":
         leave_out_torchao()
     try:
@@ -75,13 +73,17 @@ def _load(load: Load) -> Generator:
             f"The transformers engine can't be imported: {error}. Install what it needs with: "
             f"make run MODEL={load.model}, or pip install 'streaming-voice-assistant[gpu]'"
         ) from error
-    generator = Generator(load_checkpoint(load.model, load.settings), load.settings)
+    checkpoint = load_checkpoint(load.model, load.settings)
     try:
+        generator = Generator(checkpoint, load.settings)
         generator.warm_up()
+        info = generator.info(model_name(load.model))
+        on_gpu = checkpoint.device.type == "cuda"
+        return generator, Loaded(info, generator.renderer.functions.form, on_gpu)
     except Exception as error:
-        logger.exception("the first reply failed")
-        raise EngineError(f"{load.model} is loaded, but can't answer: {error}") from error
-    return generator
+        logger.debug("what is loaded can't answer", exc_info=True)
+        reason = told(error)
+        raise EngineError(f"{load.model} is loaded, but can't answer: {reason}.") from error
 
 
 class Worker:
@@ -95,7 +97,8 @@ class Worker:
         """By request; the one whose prompt was served longest ago comes first."""
 
     def serve(self) -> None:
-        """Raises EOFError or ConnectionError when the other end has gone."""
+        """Raises EOFError or ConnectionError when the other end has gone, DeviceLostError when
+        the device has."""
         while True:
             able = self._able()
             self._decode({request_id: reply for request_id, reply in able.items() if reply.going})
@@ -123,9 +126,10 @@ class Worker:
         if len(batch) > 1:
             try:
                 tokens = self._generator.tokens_after(list(batch.values()))
-            except Exception:
+            except Exception as error:
+                _check_device(error)
                 # Whoever fails alone too fails, and no other.
-                logger.exception("a step of %d replies failed; each takes it alone", len(batch))
+                logger.warning("%d replies take a step alone each: %s", len(batch), told(error))
             else:
                 for (request_id, reply), token in zip(batch.items(), tokens, strict=True):
                     self._advance(request_id, partial(reply.take, token))
@@ -195,7 +199,7 @@ class Worker:
             case EngineError():
                 ended = Ended(request_id, str(failure), gave_way=isinstance(failure, GaveWayError))
             case _:
-                ended = Ended(request_id, f"The model failed: {failure}")
+                ended = Ended(request_id, f"The model failed: {told(failure)}.")
         self._channel.send(ended)
 
     def _forget(self, session_id: int) -> None:
@@ -221,6 +225,7 @@ class Worker:
         except EngineError as error:
             self._end(request_id, error)
         except Exception as error:
+            _check_device(error)
             logger.exception("a request failed")
             self._end(request_id, error)
 
@@ -230,3 +235,9 @@ class Worker:
         if not request.side:
             conversation.drop_audio(set(audio_of(request.prompt)))
         return conversation
+
+
+def _check_device(error: Exception) -> None:
+    """Raises DeviceLostError where no request after this one could be answered."""
+    if is_sticky(error):
+        raise DeviceLostError(told(error)) from error

@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, GenerationConfig
 from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
+from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
 
 Chat = list[dict[str, Any]]
@@ -157,12 +158,12 @@ class Architecture:
 
 
 def end_ids(config: GenerationConfig) -> frozenset[int]:
-    """The tokens that end a reply."""
-    ids: int | Sequence[int] | None = config.eos_token_id
-    match ids:
-        case None:
-            return frozenset()
-        case int():
-            return frozenset({ids})
-        case _:
-            return frozenset(ids)
+    """The tokens that end a reply. Raises EngineError where they are none."""
+    ids: object = config.eos_token_id
+    given = ids if isinstance(ids, list | tuple) else [] if ids is None else [ids]
+    if not all(isinstance(id_, int) for id_ in given):
+        raise EngineError(
+            f"generation_config.json: eos_token_id is {ids!r}, and not the number of a token, or "
+            "several in a list."
+        )
+    return frozenset(given)

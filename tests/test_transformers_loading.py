@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
-from assistant.engines.transformers.files import find_checkpoint
+from assistant.engines.transformers.files import find_checkpoint, weights_in
 from assistant.engines.transformers.model import load
+from assistant.engines.transformers.room import made_bytes
 from assistant.errors import EngineError
+from tests.tiny_architectures import build_qwen3_omni
 from tests.tiny_models import build_qwen2_audio
 
 ON_CPU = TransformersSettings(device="cpu", worker="thread")
@@ -240,9 +242,24 @@ def test_code_in_a_checkpoint_is_not_run(folder: Path, tmp_path: Path) -> None:
 
 
 def test_too_little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assistant.engines.transformers.model.free_bytes", lambda device: 500_000)
+    monkeypatch.setattr("assistant.engines.transformers.room.free_bytes", lambda device: 500_000)
     with pytest.raises(EngineError, match=r"take 0\.7 MB of memory, and cpu has 0\.5 MB free"):
         load(str(folder), ON_CPU)
+
+
+def test_what_is_mapped_takes_no_memory_on_its_way(folder: Path, tmp_path: Path) -> None:
+    def made(folder: Path, dtype: torch.dtype) -> float:
+        model = load(str(folder), ON_CPU).model
+        whole = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+        return made_bytes(model, dtype, weights_in(folder)) / whole
+
+    assert made(folder, torch.float32) == 0
+    shard(folder)
+    assert made(folder, torch.float32) == 0
+    assert made(folder, torch.bfloat16) == 1
+    # Experts are put together of tensors of their own.
+    experts = build_qwen3_omni(tmp_path / "experts")
+    assert 0.05 < made(experts, torch.float32) < 0.5
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis.stateful import run_state_machine_as_test
+from safetensors.torch import load_file, save_file
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
@@ -195,10 +197,26 @@ def test_whatever_happens_replies_are_those_of_the_library(tiny_qwen2_audio: Pat
 def test_memory_is_asked_for_as_much_as_they_take(
     tiny_qwen2_audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.engines.transformers.model.free_bytes", lambda device: 600_000)
+    monkeypatch.setattr("assistant.engines.transformers.room.free_bytes", lambda device: 600_000)
     with pytest.raises(EngineError, match=r"take 0\.7 MB of memory"):
         load(str(tiny_qwen2_audio), ON_CPU)
     load(str(tiny_qwen2_audio), INT8)
+
+
+def test_too_little_memory_on_the_way(
+    tiny_qwen2_audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are whole there, and of another kind than in their file."""
+    folder = shutil.copytree(tiny_qwen2_audio, tmp_path / "checkpoint")
+    weights = folder / "model.safetensors"
+    halved = {name: tensor.bfloat16() for name, tensor in load_file(weights).items()}
+    save_file(halved, weights, {"format": "pt"})
+    monkeypatch.setattr("assistant.engines.transformers.room.free_bytes", lambda device: 600_000)
+    way = (
+        r"On their way to cpu, the weights of .* take 0\.7 MB of this computer's own memory, which"
+    )
+    with pytest.raises(EngineError, match=way):
+        load(str(folder), INT8)
 
 
 def test_experts_are_not_taken(tmp_path: Path) -> None:

@@ -111,15 +111,20 @@ def _check_object(file: Path) -> None:
         raise EngineError(f"{file} is damaged: it holds no object.")
 
 
-def _missing_weights(folder: Path) -> set[str]:
+def weights_in(folder: Path) -> list[Path]:
+    """The files that a checkpoint's weights are in. Raises EngineError where none can tell."""
     index = folder / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.exists():
         try:
             names = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise EngineError(f"{index} can't be read: {error}") from error
-    return {name for name in names if not (folder / name).exists()}
+    return [folder / name for name in sorted(names)]
+
+
+def _missing_weights(folder: Path) -> set[str]:
+    return {str(f.relative_to(folder)) for f in weights_in(folder) if not f.exists()}
 
 
 def _named(model: str) -> tuple[str, str | None]:

@@ -23,8 +23,9 @@ from assistant.engines.transformers.memory_plan import (
     plan,
     workspace_bytes,
 )
-from assistant.engines.transformers.model import Checkpoint, free_bytes
+from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.prompt import MAX_AUDIO_S
+from assistant.engines.transformers.room import free_bytes
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Pool, Slot, Units
 from assistant.errors import EngineError

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,18 @@ from transformers.cache_utils import Cache
 
 from assistant.engines.engine import Mode
 from assistant.engines.transformers.catalogue import reason_against
-from assistant.engines.transformers.files import CONFIG, GENERATION, find_checkpoint, find_config
+from assistant.engines.transformers.failures import told
+from assistant.engines.transformers.files import (
+    CONFIG,
+    GENERATION,
+    find_checkpoint,
+    find_config,
+    weights_in,
+)
 from assistant.engines.transformers.models.architecture import Architecture, end_ids
 from assistant.engines.transformers.models.registry import ARCHITECTURES, architecture_of
 from assistant.engines.transformers.quantised import check_available, quantise, saved_bytes
+from assistant.engines.transformers.room import check_room, check_way, made_bytes
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
 from audio_io.pcm import Int16Array
@@ -161,9 +167,9 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     """Load `model` (hub id or folder). Raises EngineError that says what to do."""
     device, kind = _device(settings), settings.weights
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    if kind != "full":
-        check_available(kind, device)
     try:
+        if kind != "full":
+            check_available(kind, device)
         config = _config(model, find_config(model))
         architecture = _architecture(model, config)
         config = architecture.part(config)
@@ -172,8 +178,9 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         needed = sum(weight.numel() for weight in unfilled.parameters()) * dtype.itemsize
         if kind != "full":
             needed -= saved_bytes(architecture, unfilled, dtype, kind)
-        _check_memory(model, needed, free_bytes(device), device)
+        check_room(model, needed, device)
         folder = find_checkpoint(model, ends_known=bool(architecture.ends))
+        check_way(model, made_bytes(unfilled, dtype, weights_in(folder)), device)
         tokenizer, extractor = architecture.front_end(folder)
         loaded, report = architecture.model_class.from_pretrained(
             folder,
@@ -208,10 +215,12 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
     except EngineError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise EngineError(f"{model} doesn't fit into the memory of {device}: {error}") from error
+        raise EngineError(
+            f"{model} doesn't fit into the memory of {device}: {told(error)}."
+        ) from error
     except Exception as error:
         # The library raises most kinds for what is wrong with a checkpoint.
-        raise EngineError(f"{model} can't be loaded: {error}") from error
+        raise EngineError(f"{model} can't be loaded: {told(error)}.") from error
     return Checkpoint(
         model=loaded,
         architecture=architecture,
@@ -271,28 +280,3 @@ def _generation_config(folder: Path) -> GenerationConfig:
     if (folder / GENERATION).exists():
         return GenerationConfig.from_pretrained(folder)
     return GenerationConfig()  # type: ignore[no-untyped-call]
-
-
-def _check_memory(model: str, needed: int, free: int, device: torch.device) -> None:
-    if needed > free:
-        raise EngineError(
-            f"The weights of {model} take {_size(needed)} of memory, and {device} has "
-            f"{_size(free)} free. End what else uses it, or take a larger machine, or "
-            "weights of fewer bits (model.transformers.weights)."
-        )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that can still be had on a device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    # macOS tells only how much there is.
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -22,10 +22,11 @@ from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import attention
 from assistant.engines.transformers.attention import PAGED, Feed, Kept, Table
-from assistant.engines.transformers.decode_step import DecodeStep, lengths
+from assistant.engines.transformers.decode_step import DecodeStep
 from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.step_sizes import lengths
 from tests.dialogue import prompt, user
 from tests.model_card import ModelCard
 from tests.test_transformers_models import FIRST, SECOND, Model

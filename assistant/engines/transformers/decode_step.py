@@ -22,9 +22,8 @@ import torch
 from assistant.engines.transformers.attention import Feed, Table
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.slots import Pool, Slot
+from assistant.engines.transformers.step_sizes import BATCHES, lengths
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-SHORTEST = 1024
 # The columns of a row: a token, whether its prompt has audio, and its place. Behind them come the
 # slot's pages.
 ID, HEARS, PAGE, OFFSET, POSITION, COLUMNS = range(6)
@@ -137,12 +136,3 @@ class DecodeStep:
         embedded = self._checkpoint.embedded(ids[:, 0], hears[:, 0].bool())
         hidden = self._checkpoint.hidden_states(embedded[:, None], positions, self._pool.cache)
         self._logits[:batch] = self._checkpoint.logits(hidden[:, -1])
-
-
-def lengths(capacity: int) -> list[int]:
-    """What the longest slot's length is rounded up to: each four times the one before."""
-    rounded, length = [], SHORTEST
-    while length < capacity:
-        rounded.append(length)
-        length *= 4
-    return [*rounded, capacity]

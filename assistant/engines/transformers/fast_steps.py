@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from assistant.engines.transformers.attention import PAGED, SLOTTED
-from assistant.engines.transformers.decode_step import BATCHES, DecodeStep
+from assistant.engines.transformers.decode_step import DecodeStep
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import StepKind
 from assistant.engines.transformers.slots import Pool, Slot
+from assistant.engines.transformers.step_sizes import BATCHES
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from assistant.engines.transformers.failures import told
 from assistant.engines.transformers.memory_plan import (
     GPU_PAGE_TOKENS,
     MIN_TOKENS,
@@ -28,6 +29,7 @@ from assistant.engines.transformers.prompt import MAX_AUDIO_S
 from assistant.engines.transformers.room import free_bytes
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Pool, Slot, Units
+from assistant.engines.transformers.step_sizes import recordings
 from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 
@@ -154,18 +156,18 @@ class Memory:
 def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memory:
     """As much as there is room for. Raises EngineError where that is too little."""
     device, shape = checkpoint.device, checkpoint.cache_shape
-    try:
-        budget = _budget_bytes(checkpoint, settings)
-        divided = plan(budget, shape, checkpoint.context_tokens, device.type)
-        if divided is not None:
+    budget = _budget_bytes(checkpoint, settings)
+    divided = plan(budget, shape, checkpoint.context_tokens, device.type)
+    if divided is not None:
+        try:
             return Memory(Pool(checkpoint, divided))
-    except RuntimeError as error:
-        # What torch raises where there is too little after all: by `cache_gb`, or by another
-        # program that was faster.
-        raise EngineError(
-            f"For conversations, {device} has too little memory: {str(error).splitlines()[0]} "
-            "A smaller model.transformers.cache_gb would do."
-        ) from error
+        except RuntimeError as error:
+            # What torch raises on any device where there is too little after all: by `cache_gb`,
+            # or by another program that was faster.
+            raise EngineError(
+                f"For {budget / 1e9:.2g} GB of conversations, {device} has too little memory: "
+                f"{told(error)}. Name less as model.transformers.cache_gb."
+            ) from error
     tokens = max(0, int(budget // shape.bytes_per_token))
     least = MIN_TOKENS * shape.bytes_per_token / 1e9
     if settings.cache_gb is not None:
@@ -181,18 +183,29 @@ def make_memory(checkpoint: Checkpoint, settings: TransformersSettings) -> Memor
 
 
 def _budget_bytes(checkpoint: Checkpoint, settings: TransformersSettings) -> float:
-    """For pages."""
+    """For pages. Raises EngineError where computing leaves nothing."""
     if settings.cache_gb is not None:
         return settings.cache_gb * 1e9
-    device, workspace = checkpoint.device, 0
+    device, context = checkpoint.device, checkpoint.context_tokens
+    workspace = 0
     if device.type == "cuda":
         text, shape = checkpoint.model.config.get_text_config(), checkpoint.cache_shape
+        chunk = min(settings.prefill_chunk_tokens, context)
+        try:
+            measured = measured_bytes(checkpoint, chunk)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"Beside the weights, {device} has too little memory to compute with, for "
+                f"{MAX_AUDIO_S:g} s of audio or for {chunk} tokens of a prompt (model.transformers."
+                f"prefill_chunk_tokens): {told(error)}."
+            ) from error
         workspace = workspace_bytes(
             shape,
-            context=checkpoint.context_tokens,
+            context=context,
             queries_per_key=text.num_attention_heads // min(of.heads for of in shape.layers),
             vocabulary=checkpoint.vocabulary,
-            measured=measured_bytes(checkpoint, settings.prefill_chunk_tokens),
+            measured=measured,
+            recordings=recordings(context) if settings.steps == "recorded" else 0,
         )
     return budget_bytes(device.type, free_bytes(device), workspace)
 

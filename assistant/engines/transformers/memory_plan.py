@@ -16,6 +16,9 @@ GPU_PAGE_TOKENS = 256
 CPU_SHARE = 0.5
 # On a GPU, of what is free: for what libraries take for themselves, and for gaps between tensors.
 GPU_MARGIN = 0.03
+# What the driver keeps of a recorded step, for each layer: vLLM's logs tell of 0.4 MiB (Llama 3.2
+# 1B: 35 recordings of 16 layers in 0.21 GiB).
+RECORDED_LAYER_BYTES = 2**19
 # Float32, for as many replies as take a step together: theirs, and those that sampling derives.
 LOGITS_COPIES = 5
 # Of what a conversation is told by: a reply, and what the template writes around a turn.
@@ -58,19 +61,27 @@ def page_tokens(device_type: str, capacity: int) -> int:
 
 
 def workspace_bytes(
-    shape: CacheShape, *, context: int, queries_per_key: int, vocabulary: int, measured: int
+    shape: CacheShape,
+    *,
+    context: int,
+    queries_per_key: int,
+    vocabulary: int,
+    measured: int,
+    recordings: int,
 ) -> int:
     """What computing takes on a GPU beside weights and pages.
 
     `measured`: what the longest sound and a part of a prompt have taken, whichever takes more;
-    recorded steps, which are of fewer tokens, have memory of their own. What they can't show is
+    recorded steps, which are of fewer tokens, have as much for their own. What they can't show is
     derived: where attention goes the plain way, the keys and values of a layer in one piece, and
-    again for each of the queries that share them; and the logits of a large batch.
+    again for each of the queries that share them; the logits of a large batch; and what the driver
+    keeps of each recording.
     """
     layer = max(2 * layer.heads * layer.width for layer in shape.layers) * shape.bytes_per_number
     attention = context * layer * (1 + queries_per_key)
     logits = LOGITS_COPIES * MAX_CONVERSATIONS * vocabulary * 4
-    return 2 * measured + attention + logits
+    kept = recordings * len(shape.layers) * RECORDED_LAYER_BYTES
+    return 2 * measured + attention + logits + kept
 
 
 def budget_bytes(device_type: str, free: int, workspace: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, assert_never
 
 from assistant.config import ModelConfig
 from assistant.engines.embedded import EmbeddedEngine
@@ -14,33 +15,53 @@ from assistant.errors import ConfigError, EngineError
 EXAMPLE = "Qwen/Qwen2-Audio-7B-Instruct"
 
 
-def make_engine(config: ModelConfig) -> Engine:
-    """The engine that the configuration names, not yet started.
+EngineKind = Literal["embedded", "transformers", "openai_compatible", "dashscope"]
 
-    With `auto`: servers where there are some, else the model named, else the embedded engine.
+
+def engine_kind(config: ModelConfig) -> EngineKind:
+    """Which engine answers. `auto`: servers where there are some, else the model named, else the
+    embedded engine."""
+    if config.engine != "auto":
+        return config.engine
+    if config.openai_compatible.base_urls:
+        return "openai_compatible"
+    return "transformers" if config.name else "embedded"
+
+
+def make_engine(config: ModelConfig) -> Engine:
+    """The engine of that kind, not yet started.
 
     Raises ConfigError where engine and model don't go together.
     """
-    if config.engine == "dashscope":
-        return _dashscope(config)
-    if config.engine == "openai_compatible" or (
-        config.engine == "auto" and config.openai_compatible.base_urls
-    ):
-        return _openai_compatible(config)
-    model = config.name
-    if model is None:
-        if config.engine == "transformers":
-            raise ConfigError(
-                f"The transformers engine needs a model: its hub id, such as --model {EXAMPLE}, "
-                "or the folder of a checkpoint."
-            )
-        return EmbeddedEngine(config.embedded)
-    if config.engine == "embedded":
+    match engine_kind(config):
+        case "embedded":
+            return _embedded(config)
+        case "transformers":
+            return _transformers(config)
+        case "openai_compatible":
+            return _openai_compatible(config)
+        case "dashscope":
+            return _dashscope(config)
+        case kind:
+            assert_never(kind)
+
+
+def _embedded(config: ModelConfig) -> Engine:
+    if config.name:
         raise ConfigError(
-            f"The embedded engine has no use for the model {model}. Leave one of them out: "
+            f"The embedded engine has no use for the model {config.name}. Leave one of them out: "
             "--model alone takes the transformers engine."
         )
-    return TransformersEngine(model, config.transformers)
+    return EmbeddedEngine(config.embedded)
+
+
+def _transformers(config: ModelConfig) -> Engine:
+    if not config.name:
+        raise ConfigError(
+            f"The transformers engine needs a model: its hub id, such as --model {EXAMPLE}, "
+            "or the folder of a checkpoint."
+        )
+    return TransformersEngine(config.name, config.transformers)
 
 
 def _openai_compatible(config: ModelConfig) -> Engine:

@@ -162,6 +162,7 @@ def evaluate(
     begin_log(logging.WARNING)
     with errors_told(), signals_interrupt():
         try:
+            from assistant.evaluation.examinee import examinee
             from assistant.evaluation.report import run_evaluation
         except ImportError as error:
             raise ConfigError(
@@ -170,7 +171,7 @@ def evaluate(
         settings = load_settings(config, engine, model)
         evaluating = run_evaluation(
             make_engine(settings.model),
-            _whole_name(settings.model.name or settings.model.engine),
+            examinee(settings.model),
             manifest,
             results or manifest.with_suffix(".results.jsonl"),
             task=task,
@@ -180,11 +181,6 @@ def evaluate(
             at_once=at_once,
         )
         asyncio.run(while_it_loads(settings, evaluating))
-
-
-def _whole_name(model: str) -> str:
-    """A model's name by which it is told from all others, also where it is a folder."""
-    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def _write(text: str) -> None:

@@ -14,6 +14,7 @@ from assistant.connection import connect_in_process
 from assistant.engines.engine import EngineInfo
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError
+from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.report import run_evaluation
 from assistant.serve import run_server
 from audio_io.sources import SourceLimits
@@ -76,7 +77,7 @@ async def test_the_prompts_of_an_evaluation_may_spell_tokens(
     engine = TransformersEngine(str(base), TransformersSettings(device="cpu", worker="thread"))
     await run_evaluation(
         engine,
-        "base",
+        Examinee("base"),
         manifest,
         results,
         task="asr",

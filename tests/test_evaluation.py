@@ -7,17 +7,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistant.config import ModelConfig
 from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Engine, EngineInfo, ReplyOptions
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.errors import ConfigError, EngineError
+from assistant.evaluation.examinee import Examinee, examinee
 from assistant.evaluation.manifest import read_manifest
 from assistant.evaluation.report import run_evaluation
 from assistant.evaluation.scoring import Answer, Task, normalised, score
@@ -27,6 +30,13 @@ from tests.scripted_engine import ScriptedReply
 from tests.speech import prompt, transcript, write_wav
 
 SAID = ("vm-goodbye", "hello-world", "demo-nomatch")
+
+
+Config = dict[str, Any]
+A: Config = {"base_urls": ["http://a/v1"]}
+A_WITH_PASSWORD: Config = {"base_urls": ["http://me:secret@a/v1"]}
+B: Config = {"base_urls": ["http://b/v1"]}
+TOP_K: Config = {"parameters": {"top_k": 1}}
 
 
 class Listener(AnsweringModel):
@@ -64,11 +74,12 @@ async def run(
     at_once: int = 2,
     task: str = "asr",
     model: str = "listener",
+    settings: Mapping[str, Any] = MappingProxyType({}),
     control_tokens: bool = False,
 ) -> None:
     await run_evaluation(
         engine,
-        model,
+        Examinee(model, dict(settings)),
         folder / "said.jsonl",
         folder / "results.jsonl",
         task=task,
@@ -218,6 +229,57 @@ async def test_control_tokens_are_for_base_models(tmp_path: Path) -> None:
         await run(tmp_path, Listener({}), control_tokens=True)
 
 
+async def test_another_model_behind_the_same_address_is_asked_anew(tmp_path: Path) -> None:
+    """Where the servers tell what they have, and nobody else names it."""
+    manifest(tmp_path)
+    for model, times in (("a", 3), ("b", 3), ("a", 0)):
+        engine = Listener(dict.fromkeys(SAID, ""))
+        engine.info = EngineInfo(model, 8192)
+        await run(tmp_path, engine, model="")
+        assert len(engine.asked) == times
+
+
+async def test_other_settings_are_another_examinee(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    for settings, times in (({"weights": "full"}, 3), ({"weights": "int8"}, 3), ({}, 3), ({}, 0)):
+        engine = Listener(dict.fromkeys(SAID, ""))
+        await run(tmp_path, engine, settings=settings)
+        assert len(engine.asked) == times
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"engine": "embedded"}, True),
+        ({"name": "a"}, {"name": "a", "engine": "transformers"}, True),
+        ({"name": "a"}, {"name": "b"}, False),
+        ({"name": "a"}, {"name": "a", "transformers": {"weights": "int8"}}, False),
+        ({"name": "a"}, {"name": "a", "transformers": {"repetition_penalty": 1.1}}, False),
+        # What is for sampling, or makes it faster.
+        ({"name": "a"}, {"name": "a", "transformers": {"temperature": 1, "steps": "plain"}}, True),
+        ({"openai_compatible": A}, {"openai_compatible": B}, False),
+        ({"openai_compatible": A}, {"openai_compatible": A | {"token_timeout_s": 9}}, True),
+        ({"openai_compatible": A}, {"openai_compatible": A | {"extra_body": {"seed": 1}}}, False),
+        ({"openai_compatible": A}, {"openai_compatible": A_WITH_PASSWORD}, True),
+        ({"openai_compatible": A}, {"name": "a", "openai_compatible": A}, False),
+        ({"engine": "dashscope"}, {"engine": "dashscope", "dashscope": {"max_retries": 9}}, True),
+        ({"engine": "dashscope"}, {"engine": "dashscope", "dashscope": TOP_K}, False),
+    ],
+)
+def test_whose_answers_are_whose(one: Config, other: Config, same: bool) -> None:
+    examinees = [examinee(ModelConfig.model_validate(config)) for config in (one, other)]
+    assert (examinees[0] == examinees[1]) is same
+
+
+def test_another_checkpoint_in_the_same_folder_is_another_examinee(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"first")
+    config = ModelConfig(name=str(tmp_path))
+    before = examinee(config)
+    assert before == examinee(ModelConfig(name=str(tmp_path / ".." / tmp_path.name)))
+    (tmp_path / "model.safetensors").write_bytes(b"second")
+    assert before != examinee(config)
+
+
 async def test_air_bench_goes_in_and_comes_out(tmp_path: Path) -> None:
     asked = {
         "path": "1.wav",
@@ -252,7 +314,7 @@ async def test_air_bench_goes_in_and_comes_out(tmp_path: Path) -> None:
     results = tmp_path / "manifest.results.jsonl"
     await run_evaluation(
         Listener({"vm-goodbye": "B."}),
-        "listener",
+        Examinee("listener"),
         manifest,
         results,
         task="qa",

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError, EngineError
+from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.manifest import Item, read_manifest
 from assistant.evaluation.results import Result, ResultsFile
 from assistant.evaluation.running import evaluate
@@ -26,7 +27,7 @@ _COLUMNS = TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRema
 
 async def run_evaluation(
     engine: Engine,
-    model: str,
+    examinee: Examinee,
     manifest: Path,
     results: Path,
     *,
@@ -38,8 +39,8 @@ async def run_evaluation(
 ) -> None:
     """Ask `engine` about every item of `manifest` that `results` doesn't answer, and print scores.
 
-    `model` is what tells its answers from those of others. With `control_tokens`, prompts may spell
-    those of a base model.
+    `examinee` is what tells its answers from those of others. With `control_tokens`, prompts may
+    spell those of a base model.
 
     Raises ConfigError where the manifest is wrong, or the model is no base model for such prompts;
     EngineError where the model can't be asked or items failed; OSError.
@@ -49,7 +50,7 @@ async def run_evaluation(
     with ResultsFile(results) as file, Progress(*_COLUMNS, console=Console(stderr=True)) as shown:
         bar = shown.add_task("", total=len(items))
         answered, failures = await evaluate(
-            engine, model, items, file, at_once=at_once, on_done=lambda: shown.advance(bar)
+            engine, examinee, items, file, at_once=at_once, on_done=lambda: shown.advance(bar)
         )
     for failure in failures:
         typer.echo(f"{manifest}, line {failure.item.line}: {printable(failure.reason)}", err=True)

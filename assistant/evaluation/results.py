@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.errors import ConfigError
+from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.manifest import Item
 
 # Of every line, as this writes it.
@@ -27,6 +29,8 @@ class Result(BaseModel):
     control_tokens: bool = False
     """Whether what spells a control token in the prompt was that token."""
     model: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What its answers depend on besides."""
     answer: str
     complete: bool
     """False where the answer was cut off at the length limit."""
@@ -56,15 +60,22 @@ class ResultsFile:
         self._file.write(result.model_dump_json() + "\n")
         self._file.flush()
 
-    def answer_to(self, item: Item, model: str) -> Result | None:
-        """What `model` said to `item` as it stands in the manifest now."""
-        asked = model, str(item.audio), item.prompt, item.control_tokens, item.references
-        known = self._answers.get(asked)
+    def answer_to(self, item: Item, examinee: Examinee) -> Result | None:
+        """What `examinee` said to `item` as it stands in the manifest now."""
+        whom = examinee.model, _as_text(examinee.settings)
+        what = str(item.audio), item.prompt, item.control_tokens, item.references
+        known = self._answers.get((*whom, *what))
         return known and known.model_copy(update={"line": item.line, "source": item.source})
 
 
-def _key(result: Result) -> tuple[str, str, str, bool, tuple[str, ...]]:
-    return result.model, result.audio, result.prompt, result.control_tokens, result.references
+def _key(result: Result) -> tuple[object, ...]:
+    whom = result.model, _as_text(result.settings)
+    what = result.audio, result.prompt, result.control_tokens, result.references
+    return (*whom, *what)
+
+
+def _as_text(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def _read(path: Path) -> list[Result]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import Engine, Finished, ReplyOptions, Text
 from assistant.errors import ConfigError, EngineError
+from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.manifest import Item
 from assistant.evaluation.results import Result, ResultsFile
 from assistant.tasks import task_group
@@ -29,7 +30,7 @@ class Failure:
 
 async def evaluate(
     engine: Engine,
-    model: str,
+    examinee: Examinee,
     items: Sequence[Item],
     file: ResultsFile,
     *,
@@ -49,7 +50,9 @@ async def evaluate(
                 f"{engine.info.model} is no base model in process: its chat template alone sets "
                 "control tokens. Leave --control-tokens out."
             )
-        results = {item.line: file.answer_to(item, model) for item in items}
+        # Servers tell what they call it when they are asked first.
+        examinee = replace(examinee, model=examinee.model or engine.info.model)
+        results = {item.line: file.answer_to(item, examinee) for item in items}
         unanswered = [item for item in items if results[item.line] is None]
         for _ in range(len(items) - len(unanswered)):
             on_done()
@@ -58,7 +61,7 @@ async def evaluate(
         async def ask_in_turn() -> None:
             for item in waiting:
                 try:
-                    result = await _asked(engine, model, item)
+                    result = await _asked(engine, examinee, item)
                     file.add(result)
                     results[item.line] = result
                 except (EngineError, AudioError, OSError) as error:
@@ -73,7 +76,7 @@ async def evaluate(
         await engine.close()
 
 
-async def _asked(engine: Engine, model: str, item: Item) -> Result:
+async def _asked(engine: Engine, examinee: Examinee, item: Item) -> Result:
     """Raises EngineError, AudioError, OSError."""
     audio = AudioPart.of(await asyncio.to_thread(read_audio, item.audio))
     text = TextPart(item.prompt, has_control_tokens=item.control_tokens)
@@ -93,7 +96,8 @@ async def _asked(engine: Engine, model: str, item: Item) -> Result:
                         references=item.references,
                         source=item.source,
                         control_tokens=item.control_tokens,
-                        model=model,
+                        model=examinee.model,
+                        settings=examinee.settings,
                         answer="".join(texts).strip(),
                         complete=event.reason == "stop",
                         input_tokens=event.usage.input.total,

@@ -7,6 +7,7 @@ than one way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -21,6 +22,8 @@ Task = Literal["asr", "translation", "classification", "qa"]
 
 WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
 """Languages in which words can't be told apart by spaces: characters are counted instead."""
+_UNITS = re.compile(r"[a-z]+|\d+|\S")
+"""What is a word there: each character, but for what is no word in parts in any language."""
 
 _basic: Callable[[str], str] = BasicTextNormalizer()
 _english: Callable[[str], str] = EnglishTextNormalizer()
@@ -63,9 +66,9 @@ def score(task: Task, answers: Sequence[Answer], language: str) -> Score:
 
 
 def normalised(text: str, language: str) -> str:
-    """Without what doesn't count."""
+    """Without what doesn't count: words between spaces."""
     text = _basic(_english(text)) if language == "en" else _basic(text)
-    return " ".join(text.split())
+    return " ".join(_UNITS.findall(text) if language in WITHOUT_SPACES else text.split())
 
 
 def _error_rate(answers: Sequence[Answer], language: str) -> Score:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
@@ -18,6 +18,7 @@ from assistant.engines.engine import (
     ToolCall,
 )
 from assistant.errors import EngineError
+from assistant.tasks import beside
 from assistant.view import printable
 from audio_io.parts import in_parts
 from audio_io.pcm import SAMPLE_RATE_HZ
@@ -74,7 +75,7 @@ async def ask(
 
     Raises AudioFormatError, EngineError.
     """
-    recordings = [await asyncio.to_thread(read_source, source, limits) for source in sources]
+    recordings = [await beside(partial(read_source, source, limits)) for source in sources]
     try:
         await engine.start()
         session = await engine.open_session()

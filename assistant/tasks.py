@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -33,6 +37,28 @@ async def race(**contenders: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """What `work` returns, which may block for ever: as on a pipe, a terminal or a dead server.
+
+    It runs in a thread that nobody waits for, neither who is cancelled here nor, as would be with
+    `asyncio.to_thread`, the program's end. Raises what it raises.
+    """
+    done: Future[T] = Future()
+    # So that it can't be cancelled, and takes its result however late that comes.
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from assistant.ask import answer
 from assistant.conversation import AudioPart, Message, Prompt
 from assistant.engines.engine import Engine, ReplyOptions
 from assistant.errors import EngineError
+from assistant.tasks import beside
 from audio_io.parts import in_parts
 from audio_io.sources import SourceLimits, read_source
 
@@ -26,7 +26,7 @@ async def transcribe(
     It goes to `write` in pieces, a line for each part that the model takes at once. Starts
     `engine` and closes it, but reads the source first. Raises AudioFormatError, EngineError.
     """
-    recording = await asyncio.to_thread(read_source, source, limits)
+    recording = await beside(lambda: read_source(source, limits))
     try:
         await engine.start()
         if not engine.info.transcribes:

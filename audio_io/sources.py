@@ -57,7 +57,11 @@ def looks_like_source(text: str) -> bool:
 def read_source(source: str, limits: SourceLimits) -> Recording:
     """The sound of whatever a person at this machine names. Raises AudioFormatError."""
     if source == STDIN:
-        data = sys.stdin.buffer.read(limits.max_bytes + 1)
+        if sys.stdin is None:
+            raise AudioFormatError("The standard input is closed.")
+        # Not `sys.stdin` itself, whose lock would hold up the interpreter's end.
+        with open(sys.stdin.fileno(), "rb", closefd=False) as file:
+            data = file.read(limits.max_bytes + 1)
         return _recording("The standard input", data, limits)
     if not (url := _URL.match(source)):
         path = Path(source)

@@ -190,6 +190,30 @@ def test_a_signal_ends_an_answer(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("source", ["a pipe", "-"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_recording(
+    source: str, end: signal.Signals, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "a pipe"
+    os.mkfifo(pipe)
+    command = [*ASSISTANT, "ask", source if source == "-" else str(pipe), "What is it?"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program:
+        try:
+            assert program.stdin is not None
+            # Either waits until somebody reads it: the standard input, with more than it buffers.
+            with program.stdin if source == "-" else pipe.open("w") as recording:
+                recording.write("no sound" * 2**14)
+                recording.flush()
+                program.send_signal(end)
+                assert program.wait(timeout=30) == 130
+        finally:
+            program.kill()
+        assert program.stdout is not None and program.stderr is not None
+        assert (program.stdout.read(), program.stderr.read()) == ("", "")
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_the_start() -> None:
     # So that it tells what it imports.
     command = [sys.executable, "-X", "importtime", *ASSISTANT[1:], "devices"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import sys
 from pathlib import Path
 
@@ -37,9 +36,8 @@ def in_base64(wav: Path) -> str:
 
 
 def test_every_kind_of_source(wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    standard_input = io.TextIOWrapper(io.BytesIO(wav.read_bytes()))
-    monkeypatch.setattr(sys, "stdin", standard_input)
-    with file_server() as web:
+    with wav.open() as standard_input, file_server() as web:
+        monkeypatch.setattr(sys, "stdin", standard_input)
         web.pages["/a%20sound.wav"] = Page(wav.read_bytes())
         sources = {
             str(wav): "a sound.wav",
@@ -79,8 +77,8 @@ def test_what_is_larger_than_is_taken(wav: Path, monkeypatch: pytest.MonkeyPatch
     size = wav.stat().st_size
     encoded = in_base64(wav)
     limits = SourceLimits(max_bytes=size - 1, private_addresses=True)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(wav.read_bytes())))
-    with file_server() as web:
+    with wav.open() as standard_input, file_server() as web:
+        monkeypatch.setattr(sys, "stdin", standard_input)
         web.pages["/a.wav"] = Page(wav.read_bytes())
         for source in (str(wav), wav.as_uri(), "-", web.url("/a.wav")):
             with pytest.raises(AudioFormatError, match=f"more than {size - 1} bytes"):
@@ -92,6 +90,12 @@ def test_what_is_larger_than_is_taken(wav: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(AudioFormatError, match=f"more than {len(encoded) - 1} bytes in base64"):
             read(source, limits)
     assert len(read_base64(encoded, SourceLimits(max_bytes=len(encoded))).samples) == 8000
+
+
+def test_there_may_be_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(AudioFormatError, match="The standard input is closed"):
+        read_source("-", LIMITS)
 
 
 def test_whoever_asks_from_afar_reads_no_file_here(wav: Path) -> None:

@@ -19,6 +19,7 @@ from assistant.evaluation.manifest import Item, read_manifest
 from assistant.evaluation.results import Result, ResultsFile
 from assistant.evaluation.running import evaluate
 from assistant.evaluation.scoring import Answer, Task, score
+from assistant.tasks import beside
 from assistant.view import printable
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
@@ -45,7 +46,7 @@ async def run_evaluation(
     Raises ConfigError where the manifest is wrong, or the model is no base model for such prompts;
     EngineError where the model can't be asked or items failed; OSError.
     """
-    items = read_manifest(manifest, prompt, control_tokens=control_tokens)
+    items = await beside(lambda: read_manifest(manifest, prompt, control_tokens=control_tokens))
     wanted = _task(task, items)
     with ResultsFile(results) as file, Progress(*_COLUMNS, console=Console(stderr=True)) as shown:
         bar = shown.add_task("", total=len(items))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ from assistant.errors import ConfigError, EngineError
 from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.manifest import Item
 from assistant.evaluation.results import Result, ResultsFile
-from assistant.tasks import task_group
+from assistant.tasks import beside, task_group
 from audio_io.errors import AudioError
 from audio_io.files import read_audio
 
@@ -78,7 +77,7 @@ async def evaluate(
 
 async def _asked(engine: Engine, examinee: Examinee, item: Item) -> Result:
     """Raises EngineError, AudioError, OSError."""
-    audio = AudioPart.of(await asyncio.to_thread(read_audio, item.audio))
+    audio = AudioPart.of(await beside(lambda: read_audio(item.audio)))
     text = TextPart(item.prompt, has_control_tokens=item.control_tokens)
     prompt = Prompt((Message("question", "user", (audio, text)),))
     texts: list[str] = []

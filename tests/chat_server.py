@@ -47,6 +47,8 @@ class ChatServer:
     address: str = ""
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "parrot"}])
     models_status: int = 200
+    models_body: Any = None
+    """What is answered in place of them, where it isn't as documented."""
     answers: deque[Answer] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
@@ -79,7 +81,10 @@ class ChatServer:
         headers = dict(scope["headers"])
         self.keys.append(headers[b"authorization"].decode())
         if scope["path"] == "/v1/models":
-            await _send_json(send, self.models_status, {"object": "list", "data": self.models})
+            body = self.models_body
+            if body is None:
+                body = {"object": "list", "data": self.models}
+            await _send_json(send, self.models_status, body)
             return
         assert scope["path"] == self.path
         self.requests.append(json.loads(await _body(receive)))

@@ -32,6 +32,7 @@ PURE = [
     "assistant/chat/requests.py",
     "assistant/engines/dashscope/wire.py",
     "assistant/engines/openai_compatible/failures.py",
+    "assistant/engines/openai_compatible/listing.py",
     "assistant/engines/openai_compatible/wire.py",
     "assistant/engines/remote/audio.py",
     "assistant/engines/remote/estimate.py",

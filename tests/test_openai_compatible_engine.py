@@ -37,7 +37,10 @@ from assistant.engines.engine import (
     ToolCall,
     Usage,
 )
-from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+from assistant.engines.openai_compatible.engine import (
+    ASSUMED_CONTEXT_TOKENS,
+    OpenAICompatibleEngine,
+)
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 from tests.chat_server import Answer, ChatServer, chat_server
@@ -679,6 +682,21 @@ async def test_a_start_that_is_refused(server: ChatServer, status: int, text: st
     with pytest.raises(EngineError, match=text):
         async with engine_for(server):
             pass
+
+
+@pytest.mark.parametrize("body", [[], "models", 1, {"models": []}, {"data": {"id": "parrot"}}])
+async def test_a_server_whose_list_of_models_is_none(server: ChatServer, body: Any) -> None:
+    server.models_body = body
+    with pytest.raises(EngineError, match=r"can't be asked for its models: it answers .*path of"):
+        async with engine_for(server):
+            pass
+
+
+async def test_what_is_no_model_in_a_list_of_models(server: ChatServer) -> None:
+    odd: list[Any] = [1, {"id": 1}, {"id": "parrot", "max_model_len": True, "meta": {"n_ctx": ""}}]
+    server.models = odd
+    async with engine_for(server) as engine:
+        assert engine.info.context_tokens == ASSUMED_CONTEXT_TOKENS
 
 
 @pytest.mark.parametrize("status", [404, 500])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Text
 from assistant.engines.openai_compatible.asking import ChatAsker
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
+from assistant.engines.openai_compatible.listing import listed
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.remote.servers import Seat, Server
 from assistant.engines.remote.session import RemoteSession
@@ -75,6 +76,13 @@ event = (
     )
     | anything
 )
+model = st.fixed_dictionaries(
+    {"id": st.text() | anything},
+    optional={
+        "max_model_len": anything,
+        "meta": st.fixed_dictionaries({"n_ctx": anything}) | anything,
+    },
+)
 lines = st.lists(event.map(json.dumps) | st.text(), max_size=5)
 
 
@@ -106,6 +114,15 @@ def test_whatever_a_server_sends_a_reply_ends_or_fails(lines: list[str]) -> None
     assert isinstance(events[-1], Finished)
     # What is said can be passed on.
     "".join(event.text for event in events if isinstance(event, Text)).encode()
+
+
+@given(anything | st.fixed_dictionaries({"data": st.lists(model | anything)}))
+def test_whatever_a_server_lists(told: object) -> None:
+    try:
+        models = listed(told)
+    except ValueError:
+        return
+    assert all(model.id and (model.context_tokens or 2) > 1 for model in models)
 
 
 FAILURES: list[dict[str, Any]] = [

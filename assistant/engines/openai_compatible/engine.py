@@ -8,11 +8,12 @@ import os
 from dataclasses import replace
 
 import openai
-from openai.types import Model
 
 from assistant.engines.engine import EngineInfo
 from assistant.engines.openai_compatible.asking import ChatAsker
+from assistant.engines.openai_compatible.listing import ListedModel, listed
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
+from assistant.engines.remote.failures import brief
 from assistant.engines.remote.servers import Seat, Server, host_of
 from assistant.engines.remote.session import RemoteSession
 from assistant.errors import EngineError
@@ -71,11 +72,11 @@ class OpenAICompatibleEngine:
         for server in self._servers:
             await server.client.close()
 
-    async def _models(self, server: Server[openai.AsyncOpenAI]) -> list[Model] | EngineError:
+    async def _models(self, server: Server[openai.AsyncOpenAI]) -> list[ListedModel] | EngineError:
         """What a server has; empty where it answers, but keeps that to itself."""
         try:
             async with asyncio.timeout(self._settings.first_token_timeout_s):
-                return [model async for model in server.client.models.list()]
+                return listed(await server.client.get("/models", cast_to=object))
         except TimeoutError:
             return EngineError(f"{server.name} doesn't answer.")
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -87,13 +88,13 @@ class OpenAICompatibleEngine:
             logger.warning("%s doesn't list its models: %s", server.name, error.message)
             return []
         except (openai.OpenAIError, ValueError) as error:
-            cause = error.__cause__ or error
+            cause = brief(str(error.__cause__ or error))
             return EngineError(
                 f"{server.name} can't be asked for its models: {cause}. Is it running, and is "
                 f"{server.client.base_url.path} the path of its API?"
             )
 
-    def _settle(self, models: list[Model]) -> None:
+    def _settle(self, models: list[ListedModel]) -> None:
         """Take over what the servers tell. Raises EngineError where a model must be named."""
         names = sorted({model.id for model in models})
         name = self.info.model or (names[0] if len(names) == 1 else "")
@@ -102,18 +103,12 @@ class OpenAICompatibleEngine:
             raise EngineError(f"Name the model that is to answer, by --model{choice}.")
         if names and name not in names:
             logger.warning("The servers list no model %s, but %s.", name, ", ".join(names))
-        contexts = [context for model in models if model.id == name for context in _context(model)]
+        contexts = [
+            model.context_tokens for model in models if model.id == name and model.context_tokens
+        ]
         self.info = replace(
             self.info,
             model=name,
             context_tokens=self._settings.context_tokens
             or min(contexts, default=ASSUMED_CONTEXT_TOKENS),
         )
-
-
-def _context(model: Model) -> list[int]:
-    """The tokens of context that a server tells of, where vLLM, SGLang and llama.cpp do."""
-    told = model.model_extra or {}
-    meta = told.get("meta")
-    numbers = (told.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None)
-    return [number for number in numbers if isinstance(number, int) and number > 0]

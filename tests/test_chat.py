@@ -443,3 +443,51 @@ async def test_requests_that_are_refused(body: bytes, complaint: str) -> None:
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
     assert any(part in error["message"] for part in complaint.split("|"))
+
+
+LONG = "x" * 600
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": LONG}}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        pytest.param({"messages": [user(LONG), user(LONG)]}, "At most 1000", id="messages"),
+        pytest.param(
+            {
+                "messages": [
+                    user("Look!"),
+                    {"role": "assistant", "tool_calls": [CALL]},
+                    {"role": "tool", "tool_call_id": "call_1", "content": LONG},
+                ]
+            },
+            "At most 1000",
+            id="a call and what came of it",
+        ),
+        pytest.param(
+            {
+                "messages": [user("Look!")],
+                "tools": [{"type": "function", "function": {"name": "look", "description": LONG}}]
+                * 2,
+            },
+            "Invalid 'tools': too much text",
+            id="functions",
+        ),
+        pytest.param(
+            {"messages": [user("Look!")], "unknown": [[]] * 50_000},
+            "more than 32384 fields and elements",
+            id="fields",
+        ),
+    ],
+)
+async def test_what_is_too_much_never_reaches_the_model(body: Message, complaint: str) -> None:
+    class Calling(AnsweringModel):
+        info = EngineInfo("scripted", 8192, tools=True)
+
+    config = Config.load(overrides={"limits": {"max_text_chars": 1000}})
+    engine = Calling(["Yes."])
+    async with serving(config, engine) as address, httpx.AsyncClient() as client:
+        response = await client.post(f"http://{address}/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert complaint in response.json()["error"]["message"]
+    assert engine.replies == []

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import assert_never
+
+import orjson
 
 from assistant.chat.kept import KeptConversation, KeptConversations
 from assistant.chat.requests import ChatRequest, Item, Said, Sound
@@ -18,9 +21,11 @@ from assistant.conversation import (
     Part,
     Prompt,
     TextPart,
+    written_in,
 )
 from assistant.engines.engine import Engine, ReplyEvent, ReplyOptions, Text, ToolCall
 from assistant.errors import ProtocolError
+from assistant.realtime.complaints import check_total
 from audio_io.parts import in_parts
 from audio_io.pcm import SAMPLE_RATE_HZ
 from audio_io.sources import SourceLimits, read_base64, read_content, read_url
@@ -73,7 +78,9 @@ class Answerer:
     def _check(self, asked: ChatRequest) -> None:
         limits, info = self._config.limits, self._engine.info
         items = [item for said in asked.said for item in said.items]
-        chars = sum(len(item) for item in items if isinstance(item, str))
+        chars = sum(len(text) for item in items for text in _written_in(item))
+        # As a template shows them to the model.
+        tools_chars = sum(len(orjson.dumps(tool).decode()) for tool in asked.tools)
         if len(asked.said) > limits.max_messages:
             raise ProtocolError(
                 f"At most {limits.max_messages} messages are taken.", param="messages"
@@ -82,6 +89,7 @@ class Answerer:
             raise ProtocolError(
                 f"At most {limits.max_text_chars} characters are taken.", param="messages"
             )
+        check_total(tools_chars, limits.max_text_chars, param="tools")
         if asked.tools and not info.tools:
             raise ProtocolError(
                 f"{info.model} calls no functions.", code="unsupported_parameter", param="tools"
@@ -119,6 +127,18 @@ class Answerer:
                 recording = read_base64(encoded, limits)
         pieces = in_parts(recording.samples, self._engine.info.max_audio_s)
         return [AudioPart.of(piece) for _, piece in pieces]
+
+
+def _written_in(item: Item) -> tuple[str, ...]:
+    match item:
+        case str():
+            return (item,)
+        case Sound():
+            return ()
+        case FunctionCall() | FunctionOutput():
+            return written_in(item)
+        case _:
+            assert_never(item)
 
 
 def _sound_s(parts: Sequence[Part]) -> float:

@@ -134,18 +134,15 @@ def talk(
                 raise ConfigError(f"The server at --url has its own settings: leave out {options}.")
             # The variable may hold all of a server's keys.
             key = api_key.partition(",")[0] if api_key else None
-            talking = hold_conversation(
-                connect_to_server(url, api_key=key), device=device, once=once
-            )
+            connecting = connect_to_server(url, api_key=key)
+            talking = hold_conversation(connecting, device=device, once=once, loads=False)
         else:
             source = context.get_parameter_source("api_key")
             if source is not None and source.name == "COMMANDLINE":
                 raise ConfigError("--api-key is for a server: give its address too, by --url.")
             settings = load_settings(config, engine, model)
-            connecting = connect_in_process(make_engine(settings.model), settings)
-            talking = while_it_loads(
-                settings, hold_conversation(connecting, device=device, once=once)
-            )
+            loading = connect_in_process(make_engine(settings.model), settings)
+            talking = while_it_loads(settings, hold_conversation(loading, device=device, once=once))
         asyncio.run(talking)
 
 

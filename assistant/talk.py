@@ -25,19 +25,21 @@ async def talk(
     *,
     device: str | None = None,
     once: bool = False,
+    loads: bool = True,
 ) -> None:
     """Hold a conversation until the session ends; with `once`, until the first reply has.
 
-    `device`: the microphone's number or a part of its name; None for the default one. It is
-    looked for first, since `connecting` may load a model for minutes. Should it go later, it is
-    waited for. A reply that the person interrupts is no end, as it is not what they wanted to know.
+    `device`: the microphone's number or a part of its name; None for the default one. Should it go
+    later, it is waited for. `loads`: `connecting` may load a model for minutes, so the microphone
+    is looked for first. A reply that the person interrupts is no end, as it is not what they wanted
+    to know.
 
     Raises DeviceError, ServerError, what `connecting` raises, and with `once` what keeps the reply
     from coming.
     """
-    found = find_device(device)
+    found = find_device(device) if loads else None
     async with connecting as connection:
-        with open_microphone(found) as microphone, open_terminal() as show:
+        with open_microphone(found or find_device(device)) as microphone, open_terminal() as show:
             await converse(connection, microphone, show, once=once)
 
 

@@ -130,6 +130,8 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         (["talk", "--url", "ws://127.0.0.1:1", "--model", "x"], "leave out --model"),
         (["talk", "--url", "ws://a", "--config", "x", "--engine", "y"], "--config and --engine"),
         (["talk", "--api-key", "k"], "give its address too, by --url"),
+        (["talk", "--url", "nonsense", "--device", "none"], "'nonsense' is no address of a server"),
+        (["talk", "--url", "ws://127.0.0.1:1", "--device", "none"], "can't be reached"),
         (["ask", "any.wav", os.fsdecode(b"\xff")], "The question can't be read: it is not UTF-8."),
         (["ask", "nowhere.wav"], "nowhere.wav can't be read: No such file"),
         (["selftest", "--engine", "embedded", "--model", "x"], "no use for the model x"),

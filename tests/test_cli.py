@@ -29,7 +29,7 @@ from tests.model_card import ModelCard
 from tests.speech import join, phrase, silence, write_wav
 from tests.speech import prompt as speech
 
-ASSISTANT = [sys.executable, "-m", "assistant.cli"]
+ASSISTANT = [sys.executable, "-m", "assistant"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -44,6 +44,11 @@ MAX_TURN_S = 300
 _START_VOICED, _START_WINDOWS = 6, 8
 _RESUME_WINDOWS = 2
 
+LEAST_THRESHOLD, MOST_THRESHOLD = 0.1, 0.95
+"""Outside of these, everything is speech, or nothing is."""
+LEAST_SILENCE_MS = 200
+"""Shorter gaps are within words."""
+
 _HYSTERESIS = 0.15
 _LOWEST_SILENCE = 0.05
 """Silence must stay possible with a low threshold; Silero gives a quiet room 0.00 to 0.03."""
@@ -55,7 +60,11 @@ class TurnDetection:
 
     threshold: Annotated[
         float,
-        Field(ge=0.1, le=0.95, description="Probability from which a window counts as speech."),
+        Field(
+            ge=LEAST_THRESHOLD,
+            le=MOST_THRESHOLD,
+            description="Probability from which a window counts as speech.",
+        ),
     ] = 0.5
     prefix_padding_ms: Annotated[
         int,
@@ -68,14 +77,18 @@ class TurnDetection:
     silence_duration_ms: Annotated[
         int,
         Field(
-            ge=200,
+            ge=LEAST_SILENCE_MS,
             le=10_000,
             description="Silence that ends a turn; at 500 ms, 38% of pauses of 0.2 to 0.8 s would.",
         ),
     ] = 700
     pause_ms: Annotated[
         int,
-        Field(ge=200, le=2_000, description="Silence after which the reply is begun on trial."),
+        Field(
+            ge=LEAST_SILENCE_MS,
+            le=2_000,
+            description="Silence after which the reply is begun on trial.",
+        ),
     ] = 250
     confirm_ms: Annotated[
         int | None,

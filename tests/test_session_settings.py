@@ -11,8 +11,10 @@ from assistant.errors import ProtocolError
 from assistant.realtime.registry import default_settings
 from assistant.realtime.settings import ServerVad, SessionSettings, Transcription
 from assistant.realtime.tools import FunctionTool
+from audio_io.endpointer import TurnDetection
 
 DEFAULTS = SessionSettings()
+SHORTEST = {"silence_duration_ms": 200}
 
 
 def updated(*patches: dict[str, Any], defaults: SessionSettings = DEFAULTS) -> SessionSettings:
@@ -223,6 +225,23 @@ def test_nothing_is_taken_for_something_of_another_type(patch: dict[str, Any], p
     assert caught.value.param == f"session.audio.input.{param}"
 
 
+@pytest.mark.parametrize(
+    ("asked", "effective"),
+    [
+        ({"threshold": 0}, {"threshold": 0.1}),
+        ({"threshold": 1.0}, {"threshold": 0.95}),
+        ({"threshold": 0.7, "silence_duration_ms": 0}, {"threshold": 0.7, **SHORTEST}),
+        ({"silence_duration_ms": 199}, SHORTEST),
+    ],
+)
+def test_what_no_detection_can_do_becomes_the_nearest_that_it_can(
+    asked: dict[str, Any], effective: dict[str, Any]
+) -> None:
+    settings = updated(vad(**asked))
+    assert settings.turn_detection == ServerVad(**effective)
+    assert settings.detection() == TurnDetection(**effective)
+
+
 def test_a_whole_number_is_a_number() -> None:
     changed = updated({"max_output_tokens": 7}, vad(threshold=0.9), vad(prefix_padding_ms=600))
     assert changed.turn_detection is not None and changed.turn_detection.threshold == 0.9
@@ -375,14 +394,14 @@ def test_a_field_is_named_as_the_client_wrote_it(name: str, depth: int) -> None:
             "session.audio.input.turn_detection.threshold",
             "decimal_above_max_value",
             "Invalid 'session.audio.input.turn_detection.threshold': decimal above maximum value. "
-            "Expected a value <= 0.95, but got 2.0 instead.",
+            "Expected a value <= 1.0, but got 2 instead.",
         ),
         (
             input_(turn_detection={"silence_duration_ms": -1}),
             "session.audio.input.turn_detection.silence_duration_ms",
             "integer_below_min_value",
             "Invalid 'session.audio.input.turn_detection.silence_duration_ms': integer below "
-            "minimum value. Expected a value >= 200, but got -1 instead.",
+            "minimum value. Expected a value >= 0, but got -1 instead.",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import check_length, check_total, protocol_error
@@ -24,7 +24,12 @@ from assistant.realtime.tools import (
     tool_choice_of,
     tools_of,
 )
-from audio_io.endpointer import TurnDetection
+from audio_io.endpointer import (
+    LEAST_SILENCE_MS,
+    LEAST_THRESHOLD,
+    MOST_THRESHOLD,
+    TurnDetection,
+)
 
 _DEFAULT = TurnDetection()
 
@@ -53,13 +58,28 @@ class G711Format(ClientModel):
 AudioFormat = Annotated[PcmFormat | G711Format, Field(discriminator="type")]
 
 
+def _within_reason(threshold: float) -> float:
+    return min(max(threshold, LEAST_THRESHOLD), MOST_THRESHOLD)
+
+
+def _long_enough(silence_ms: int) -> int:
+    return max(silence_ms, LEAST_SILENCE_MS)
+
+
 class ServerVad(ClientModel):
-    """Turns are cut by the server's voice-activity detection."""
+    """Turns are cut by the server's voice-activity detection.
+
+    What the API allows and makes no sense becomes the nearest that does, and is shown.
+    """
 
     type: Literal["server_vad"] = "server_vad"
-    threshold: float = _DEFAULT.threshold
+    threshold: Annotated[float, Field(ge=0, le=1), AfterValidator(_within_reason)] = (
+        _DEFAULT.threshold
+    )
     prefix_padding_ms: int = _DEFAULT.prefix_padding_ms
-    silence_duration_ms: int = _DEFAULT.silence_duration_ms
+    silence_duration_ms: Annotated[int, Field(ge=0), AfterValidator(_long_enough)] = (
+        _DEFAULT.silence_duration_ms
+    )
     create_response: bool = True
     interrupt_response: bool = True
     idle_timeout_ms: Annotated[int, Field(ge=1_000, le=600_000)] | None = None

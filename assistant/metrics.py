@@ -7,8 +7,14 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 
 SESSIONS = Gauge("assistant_sessions", "Conversations that are open")
-REFUSED = Counter("assistant_sessions_refused", "Conversations refused at the limit")
-TURNS = Counter("assistant_turns", "Turns heard to their end")
+REFUSED = Counter(
+    "assistant_sessions_refused",
+    "Conversations refused since max_sessions were open, or the server was leaving",
+)
+TURNS = Counter(
+    "assistant_turns",
+    "Turns taken into a conversation: heard to their end, committed by clients, or silence timed out",
+)
 REPLIES = Counter("assistant_replies", "Replies, by how they ended", ["status"])
 ERRORS = Counter("assistant_client_errors", "Errors told to clients", ["code"])
 HOLD = Histogram(
@@ -18,7 +24,8 @@ HOLD = Histogram(
 )
 FIRST_TOKEN = Histogram(
     "assistant_first_token_seconds",
-    "From the end of the turn to the first token, by speculation: hit, miss or none",
+    "From the end of the turn, or the client's request, to the first token, by speculation: hit, "
+    "miss or none",
     ["speculation"],
     buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )

@@ -820,6 +820,14 @@ def test_a_session_that_is_to_end_lets_a_turn_and_its_reply_come_to_their_end() 
     assert last == Close("Bye.")
 
 
+def test_a_session_that_is_to_end_ends_where_the_client_takes_nothing() -> None:
+    client = Client()
+    client.starts_to_speak()
+    assert client.session.leave("Bye.") == []
+    effects = client.session.flushed(None, "mine")
+    assert types(effects) == ["error", "Close"]
+
+
 def test_a_session_that_is_to_end_waits_for_responses_beside_it_too() -> None:
     client = Client(instructions="Be brief.")
     (start, *_) = client.send("response.create", response={"conversation": "none"})

@@ -1,4 +1,4 @@
-"""What the model is asked, by the settings. Pure."""
+"""What the model is asked, by the settings. Pure, but for a line of the log, once in a process."""
 
 from __future__ import annotations
 

@@ -178,14 +178,14 @@ class RealtimeSession:
     ) -> list[Effect]:
         """What FlushHearing found: the rest of the turn, None where there was too little."""
         if idle:
-            return self._dialogue.timed_out(utterance)
+            return self._go_on(self._dialogue.timed_out(utterance))
         if utterance is None and self._dialogue.nothing_heard:
             empty = ProtocolError(
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms "
                 "of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-            return [*self._dialogue.taken(), *self.refused(empty, event_id)]
+            return self._go_on([*self._dialogue.taken(), *self.refused(empty, event_id)])
         return self._go_on(self._dialogue.committed(utterance))
 
     def generated(self, reply_id: str, event: ReplyEvent) -> list[Effect]:

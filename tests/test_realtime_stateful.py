@@ -295,7 +295,7 @@ class Realtime(RuleBasedStateMachine):
                 "instructions": st.just("Sing."),
                 "conversation": st.sampled_from(["auto", "none"]),
                 "tools": st.just(TOOLS),
-                "tool_choice": st.sampled_from(["auto", "none"]),
+                "tool_choice": st.sampled_from(["auto", "none", "required"]),
                 "input": st.lists(
                     st.one_of(
                         st.sampled_from(IDS).map(lambda id: {"type": "item_reference", "id": id}),

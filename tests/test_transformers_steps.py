@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
+from torch.nn.attention.varlen import varlen_attn
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
@@ -169,6 +171,15 @@ def test_pages_are_attended_to_as_the_library_attends(
     torch.testing.assert_close(by_page, by_slot)
 
 
+def test_the_kernel_is_called_as_torch_has_it() -> None:
+    """What it is replaced by here takes the same."""
+    theirs, ours = (signature(kernel).parameters for kernel in (varlen_attn, documented))
+    assert list(ours)[:7] == list(theirs)[:7]
+    assert {ours[name].kind for name in list(ours)[7:]} == {Parameter.KEYWORD_ONLY}
+    assert all(theirs[name].kind == ours[name].kind for name in ours)
+    assert all(parameter.default is not Parameter.empty for parameter in list(theirs.values())[7:])
+
+
 # Steps.
 
 
@@ -180,18 +191,6 @@ def test_steps_give_the_tokens_of_the_card(model: Model, page_tokens: int) -> No
     declared = [prompt(user(FIRST)), prompt(user(SECOND, "What was said, and by whom?"))]
     replies = [start(generator, each, session_id=number) for number, each in enumerate(declared)]
     events: list[list[ReplyEvent]] = [replies[0].step(), []]
-    while open_ := [reply for reply in replies if not reply.done]:
-        for reply, news in zip(open_, go_on(generator, open_), strict=True):
-            events[replies.index(reply)] += news
-    for each, said_of_it in zip(declared, events, strict=True):
-        check(card, each, said_of_it)
-
-
-def test_more_at_once_than_a_step_takes(checkpoint: Checkpoint, card: ModelCard) -> None:
-    generator = with_steps(generator_of(checkpoint, 500, 16))
-    declared = [prompt(user("Hello" + "!" * number)) for number in range(6)]
-    replies = [start(generator, each, session_id=number) for number, each in enumerate(declared)]
-    events: list[list[ReplyEvent]] = [reply.step() for reply in replies]
     while open_ := [reply for reply in replies if not reply.done]:
         for reply, news in zip(open_, go_on(generator, open_), strict=True):
             events[replies.index(reply)] += news

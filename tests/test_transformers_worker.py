@@ -18,6 +18,7 @@ import torch
 from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.channel import packed, unpacked
+from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.messages import (
     Answer,
     Cancel,
@@ -180,6 +181,24 @@ def test_a_step_is_computed_once_for_all(asker: Asker, monkeypatch: pytest.Monke
     steps = max(n + count - 1 for n, count in enumerate(LENGTHS))
     assert len(sizes) == len(PROMPTS) + steps
     assert sum(sizes) == len(PROMPTS) + sum(count - 1 for count in LENGTHS)
+
+
+def test_no_more_take_a_step_together_than_can(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = alone(asker)
+    sizes: list[int] = []
+    real = Generator.tokens_after
+
+    def counting(self: Generator, generations: Any) -> list[int]:
+        sizes.append(len(generations))
+        return real(self, generations)
+
+    monkeypatch.setattr(Generator, "tokens_after", counting)
+    monkeypatch.setattr(Generator, "most_together", 3)
+    assert together(asker) == (said, set())
+    assert max(sizes) == 3
+    assert sum(sizes) == sum(count - 1 for count in LENGTHS)
 
 
 def test_what_fails_together_is_tried_alone(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ GPU the work is split.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,9 @@ class DecodeStep:
     ) -> torch.Tensor:
         """Have each slot take in a token of text; `hears`: whether its prompt has audio.
 
-        Returns the logits of what follows, float32 (slots, vocabulary), which hold until the next
-        step. Where it fails, nothing has been taken in. Raises EngineError where there are no pages
-        left.
+        Takes `most` slots at most. Returns the logits of what follows, float32 (slots, vocabulary),
+        which hold until the next step. Where it fails, nothing has been taken in. Raises
+        EngineError where there are no pages left.
         """
         for slot in slots:
             slot.make_room(1)
@@ -88,6 +89,8 @@ class DecodeStep:
     def forget(self) -> None:
         """Compute each step from now on, instead of replaying it."""
         self._graphs.clear()
+        # What was theirs is for others.
+        torch.cuda.empty_cache()
 
     def _refuse_waiting(self) -> None:
         """Raises RuntimeError where the model looks at a result in the middle of a step.
@@ -106,7 +109,10 @@ class DecodeStep:
         self._compute(batch, bucket)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+        with (
+            _left_in_order(memory),
+            torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"),
+        ):
             self._compute(batch, bucket)
         return graph
 
@@ -136,3 +142,22 @@ class DecodeStep:
         embedded = self._checkpoint.embedded(ids[:, 0], hears[:, 0].bool())
         hidden = self._checkpoint.hidden_states(embedded[:, None], positions, self._pool.cache)
         self._logits[:batch] = self._checkpoint.logits(hidden[:, -1])
+
+
+@contextmanager
+def _left_in_order(memory: Any) -> Iterator[None]:
+    """Whatever fails, the stream is the one before, and nothing more goes to `memory`.
+
+    torch stays in a recording that can't be ended: it computes on in its stream, and its allocator
+    gives no memory back to the device.
+    """
+    stream = torch.cuda.current_stream()
+    try:
+        yield
+    finally:
+        if torch.cuda.current_stream() != stream:
+            torch.cuda.set_stream(stream)
+            # As `torch.cuda.use_mem_pool` does at its end; refused where the end failed after it.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(stream.device_index, memory)
+                torch._C._cuda_releasePool(stream.device_index, memory)

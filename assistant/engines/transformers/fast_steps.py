@@ -18,6 +18,7 @@ import torch
 
 from assistant.engines.transformers.attention import PAGED, SLOTTED
 from assistant.engines.transformers.decode_step import DecodeStep
+from assistant.engines.transformers.failures import is_sticky, told
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import StepKind
 from assistant.engines.transformers.slots import Pool, Slot
@@ -43,26 +44,37 @@ def fast_steps(
     """
     if steps == "plain":
         return None
-    tolerance = TOLERANCE[checkpoint.model.dtype]
     expected = _logits(checkpoint, pool, partial(_plain_step, checkpoint, pool))
     step = DecodeStep(checkpoint, pool, batches)
     try:
         pool.use(PAGED)
-        _compare(_logits(checkpoint, pool, step.logits_after), expected, tolerance)
+        _compare(checkpoint, _logits(checkpoint, pool, step.logits_after), expected)
     except Exception as error:
+        if is_sticky(error):
+            raise
         pool.use(SLOTTED)
-        logger.warning("Attention goes the plain way, which is slower: %s", _reason(error))
+        logger.warning("Attention goes the plain way, which is slower: %s.", told(error))
         return None
-    if steps == "recorded":
-        begun = time.monotonic()
-        try:
-            step.record()
-            _compare(_logits(checkpoint, pool, step.logits_after), expected, tolerance)
-            logger.info("Decode steps are recorded, in %.1f s.", time.monotonic() - begun)
-        except Exception as error:
-            step.forget()
-            logger.warning("Decode steps aren't recorded, and slower: %s", _reason(error))
+    if steps == "recorded" and not _is_recorded(step, checkpoint, pool, expected):
+        # Not before, since an error holds on to what it was raised in.
+        step.forget()
     return step
+
+
+def _is_recorded(
+    step: DecodeStep, checkpoint: Checkpoint, pool: Pool, expected: torch.Tensor
+) -> bool:
+    begun = time.monotonic()
+    try:
+        step.record()
+        _compare(checkpoint, _logits(checkpoint, pool, step.logits_after), expected)
+    except Exception as error:
+        if is_sticky(error):
+            raise
+        logger.warning("Decode steps aren't recorded, and slower: %s.", told(error))
+        return False
+    logger.info("Decode steps are recorded, in %.1f s.", time.monotonic() - begun)
+    return True
 
 
 class StepOfSome(Protocol):
@@ -94,8 +106,9 @@ def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tenso
     size, free = pool.page_tokens, pool.pages.free
     held = []
     for tokens in (3, size - 1, 2 * size + 5):
-        free -= pool.pages_for(tokens + STEPS)
-        if tokens + STEPS <= pool.capacity and free >= 0:
+        pages = pool.pages_for(tokens + STEPS)
+        if tokens + STEPS <= pool.capacity and pages <= free:
+            free -= pages
             held.append(tokens)
     numbers = np.random.default_rng(0)
     slots = [Slot(pool) for _ in held]
@@ -114,12 +127,8 @@ def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tenso
             slot.cut(0)
 
 
-def _compare(logits: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    """Raises RuntimeError where they differ by more."""
+def _compare(checkpoint: Checkpoint, logits: torch.Tensor, expected: torch.Tensor) -> None:
+    """Raises RuntimeError where they differ by more than numbers of its kind may."""
     difference = float((logits - expected).norm() / expected.norm())
-    if not difference < tolerance:
-        raise RuntimeError(f"here, it computes something else (by {difference:.0%}).")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    if not difference < TOLERANCE[checkpoint.model.dtype]:
+        raise RuntimeError(f"here, it computes something else (by {difference:.0%})")

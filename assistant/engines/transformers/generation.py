@@ -26,7 +26,7 @@ from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, 
 from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.hearing import Hearing
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
-from assistant.engines.transformers.memory_plan import TURN_S
+from assistant.engines.transformers.memory_plan import MAX_CONVERSATIONS, TURN_S
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.models.architecture import end_ids
@@ -80,16 +80,21 @@ class Generator:
         """A reply to `request`, whose prompt's audio `conversation` holds."""
         return Generation(self, request, conversation)
 
+    @property
+    def most_together(self) -> int:
+        """How many replies may take a step together."""
+        return self.decode_step.most if self.decode_step else MAX_CONVERSATIONS
+
     @torch.inference_mode()
     def tokens_after(self, generations: Sequence[Generation]) -> list[int]:
         """Feed the last tokens of replies whose prompts are in, all in one forward.
 
-        Returns what each goes on with, for its `take`. Where it fails, no reply has gone on.
+        Takes `most_together` at most. Returns what each goes on with, for its `take`. Where it
+        fails, no reply has gone on.
         """
-        going = [generation.going for generation in generations if generation.going]
-        slots, tokens, choices = zip(*going, strict=True)
-        hears = [generation.hears for generation in generations]
-        if self.decode_step and len(slots) <= self.decode_step.most:
+        going = [(*each.going, each.hears) for each in generations if each.going]
+        slots, tokens, choices, hears = zip(*going, strict=True)
+        if self.decode_step:
             logits = self.decode_step.logits_after(slots, tokens, hears)
         else:
             embeddings = self.checkpoint.embed(tokens, hears)[:, None]

@@ -121,20 +121,25 @@ class Worker:
                 return able
             self._take(self._channel.receive())
 
-    def _decode(self, batch: dict[int, Generation]) -> None:
-        """All replies whose prompts are in go on by a token, together."""
+    def _decode(self, going: dict[int, Generation]) -> None:
+        """All replies whose prompts are in go on by a token, as many together as can."""
+        replies, most = list(going.items()), self._generator.most_together
+        for first in range(0, len(replies), most):
+            self._decode_together(replies[first : first + most])
+
+    def _decode_together(self, batch: list[tuple[int, Generation]]) -> None:
         if len(batch) > 1:
             try:
-                tokens = self._generator.tokens_after(list(batch.values()))
+                tokens = self._generator.tokens_after([reply for _, reply in batch])
             except Exception as error:
                 _check_device(error)
                 # Whoever fails alone too fails, and no other.
-                logger.warning("%d replies take a step alone each: %s", len(batch), told(error))
+                logger.warning("%d replies take a step alone each: %s.", len(batch), told(error))
             else:
-                for (request_id, reply), token in zip(batch.items(), tokens, strict=True):
+                for (request_id, reply), token in zip(batch, tokens, strict=True):
                     self._advance(request_id, partial(reply.take, token))
                 return
-        for request_id, reply in batch.items():
+        for request_id, reply in batch:
             self._advance(request_id, reply.step)
 
     def _prefill(self, able: dict[int, Generation]) -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from torch.nn.attention.varlen import varlen_attn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
@@ -213,6 +214,53 @@ def test_whatever_happens_steps_give_the_tokens_of_the_card(
 
     OfSteps.checkpoint = checkpoint
     run_state_machine_as_test(OfSteps, settings=LIMITS)
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a GPU would have to wait for: results that decide what is computed next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.noted: set[str] = set()
+        # Which on a CPU are no operations.
+        for name in ("tolist", "cpu", "numpy"):
+            monkeypatch.setattr(torch.Tensor, name, self._noting(name))
+
+    def _noting(self, name: str) -> Any:
+        real = getattr(torch.Tensor, name)
+
+        def noting(*args: Any, **options: Any) -> Any:
+            self.noted.add(name)
+            return real(*args, **options)
+
+        return noting
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        sized = torch.Tag.dynamic_output_shape in operation.tags
+        if operation is torch.ops.aten.index.Tensor:
+            # What numbers choose has their shape.
+            sized = any(index is not None and index.dtype == torch.bool for index in args[1])
+        if sized or torch.Tag.data_dependent_output in operation.tags:
+            self.noted.add(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_a_result(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that did could not be recorded."""
+    checkpoint, _ = model
+    pool = generator_of(checkpoint, 64, 16).memory.pool
+    pool.use(PAGED)
+    step = DecodeStep(checkpoint, pool, (1, 4))
+    step._fill([], [], [], 4)
+    monkeypatch.setattr(attention, "varlen_attn", lambda query, *args, **options: query.clone())
+    with Waits(monkeypatch) as waits:
+        step._compute(4, 1024)
+        assert not waits.noted
+        numbers = torch.ones(3)
+        assert numbers.tolist() and numbers.sum().item() and len(numbers[numbers > 0])
+    assert waits.noted == {"tolist", "aten._local_scalar_dense.default", "aten.index.Tensor"}
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,13 @@ async def _serve(
     loading = asyncio.current_task()
     assert loading is not None
 
+    serving = False
     leaving: asyncio.Task[None] | None = None
 
     def end(number: int) -> None:
         nonlocal leaving
-        if not server.started:
+        # Once it has begun, the server ends itself: its parts are tasks of their own.
+        if not serving:
             loading.cancel()
         elif number == signal.SIGTERM and leaving is None:
             leaving = asyncio.create_task(server.leave(config.server.leave_s), name="leaving")
@@ -105,6 +107,7 @@ async def _serve(
         spare_garbage_collection()
         logger.info("%s answers, on %s.", engine.info.model, engine.info.device)
         announce(config.server, port=listener.getsockname()[1])
+        serving = True
         await server.serve(sockets=[listener])
     finally:
         if leaving:

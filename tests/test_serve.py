@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -18,8 +19,9 @@ from websockets.asyncio.client import connect
 
 from assistant.config import Config, ServerConfig
 from assistant.errors import ConfigError
-from assistant.serve import announce, find_certificate, listen
+from assistant.serve import announce, find_certificate, listen, run_server
 from assistant.tls import self_signed
+from tests.answering_engine import AnsweringModel
 from tests.server import serving
 
 
@@ -136,6 +138,19 @@ def test_the_server_can_be_ended_while_it_loads(tiny_qwen2_audio: Path) -> None:
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         log += server.stderr.read()
     assert b"Traceback" not in log
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_can_be_ended_as_it_begins_to_listen(
+    end: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("assistant.serve.announce", lambda config, port: os.kill(os.getpid(), end))
+    try:
+        run_server(Config.load(overrides={"server": {"port": 0}}), AnsweringModel())
+    finally:
+        # It spares itself the collection of what there is when it begins: here, all other tests'.
+        gc.unfreeze()
+    assert capsys.readouterr().err == ""
 
 
 def children(pid: int) -> list[int]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from assistant.config_file import read_config
 from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.embedded import EmbeddedSettings
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.transformers import TransformersSettings
 from assistant.errors import ConfigError
+from assistant.settings import PathSetting, Settings, Several
 from assistant.turns import BARGE_IN_MIN_SPEECH_MS
 from audio_io.endpointer import MAX_TURN_S, TurnDetection
 from audio_io.files import MAX_BYTES
@@ -42,11 +43,7 @@ _FORMS = {
 SECRETS = ("server.api_key", "webrtc.ice_servers")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServerConfig(_Section):
+class ServerConfig(Settings):
     """Where to listen, how, and who may come in."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -54,13 +51,13 @@ class ServerConfig(_Section):
     api_key: Annotated[
         str | None, Field(pattern=rf"^{KEY_PATTERN}(,{KEY_PATTERN})*$", repr=False)
     ] = None
-    api_key_file: Path | None = None
+    api_key_file: PathSetting | None = None
     open_to_all: bool = False
     # As browsers write it: without a path, so without the last slash.
-    allowed_origins: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^/]+$")], ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    allowed_origins: Several[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^/]+$")]] = ()
+    allowed_hosts: Several[str] = ()
+    tls_cert: PathSetting | None = None
+    tls_key: PathSetting | None = None
     tls_self_signed: bool = False
     leave_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
@@ -70,7 +67,7 @@ class ServerConfig(_Section):
         return self.host in LOOPBACK
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Settings):
     """How much one server and one client may hold."""
 
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -90,14 +87,14 @@ class LimitsConfig(_Section):
 Port = Annotated[int, Field(ge=1024, le=65_535)]
 
 
-class WebRtcConfig(_Section):
+class WebRtcConfig(Settings):
     """How calls find their way through networks."""
 
-    ice_servers: tuple[IceServer, ...] = ()
-    udp_ports: tuple[Port, Port] | None = None
+    ice_servers: Several[IceServer] = ()
+    udp_ports: Annotated[tuple[Port, Port], Field(strict=False)] | None = None
 
 
-class FilesConfig(_Section):
+class FilesConfig(Settings):
     """What is taken of recordings."""
 
     max_bytes: Annotated[int, Field(ge=1024, le=2**30)] = MAX_BYTES
@@ -109,14 +106,14 @@ class FilesConfig(_Section):
         return SourceLimits(**self.model_dump())
 
 
-class ChatConfig(_Section):
+class ChatConfig(Settings):
     """Conversations that come whole with each request."""
 
     max_conversations: Annotated[int, Field(ge=1, le=100_000)] = 16
     max_request_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 64 * 2**20
 
 
-class TurnsConfig(_Section):
+class TurnsConfig(Settings):
     """When a turn begins and ends, and what its pauses are used for."""
 
     vad: VadKind = "cascade"
@@ -138,7 +135,7 @@ class TurnsConfig(_Section):
         )
 
 
-class ModelConfig(_Section):
+class ModelConfig(Settings):
     """What answers, and how it is instructed."""
 
     engine: Literal["auto", "embedded", "transformers", "openai_compatible", "dashscope"] = "auto"
@@ -150,7 +147,7 @@ class ModelConfig(_Section):
     dashscope: DashScopeSettings = DashScopeSettings()
 
 
-class Config(_Section):
+class Config(Settings):
     """All settings. Make it with `load`, so that mistakes are told in plain words."""
 
     server: ServerConfig = ServerConfig()
@@ -169,7 +166,7 @@ class Config(_Section):
 
         Raises ConfigError that names each wrong key, its value and what is allowed.
         """
-        data = _read(path) if path else {}
+        data = read_config(path) if path else {}
         for section, values in (overrides or {}).items():
             if isinstance(given := data.get(section) or {}, dict):
                 data[section] = {**given, **values}
@@ -190,20 +187,6 @@ class Config(_Section):
         if ports and ports[0] > ports[1]:
             raise ConfigError(f"webrtc.udp_ports: {ports[0]} comes after {ports[1]}.")
         return config
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold sections of keys and values, not {data!r}.")
-    return data
 
 
 def _check_turns(turns: TurnsConfig) -> None:

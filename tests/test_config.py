@@ -45,6 +45,26 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("server: {port: 70000}\nturns: {speculate: 7}", ["server.port", "turns.speculate"]),
         ("- a list", ["sections of keys and values"]),
         ("a: [", ["not valid YAML"]),
+        ("a: [", ["line 1, column 5"]),
+        ("a: 2024-13-45", ["not valid YAML"]),
+        ("server: {\n  port: 1,\n  port: 2}", ["line 3, column 3", "port is there twice"]),
+        ("server: {}\nserver: {}", ["line 2, column 1", "server is there twice"]),
+        ("model: {instructions: '\0'}", ["not valid YAML", "special characters are not allowed"]),
+        ("a: " + "[" * 5000, ["not valid YAML"]),
+        ("{[a]: b}", ["not valid YAML", "unhashable"]),
+        ("server: {port: true}", ["server.port", "True is not allowed", "valid integer"]),
+        ("server: {port: '8000'}", ["server.port", "'8000' is not allowed"]),
+        ("server: {port: 8000.0}", ["server.port", "8000.0 is not allowed"]),
+        ("server: {open_to_all: 1}", ["server.open_to_all", "1 is not allowed"]),
+        ("server: {open_to_all: 'yes'}", ["server.open_to_all", "'yes' is not allowed"]),
+        ("server: {leave_s: '30'}", ["server.leave_s", "'30' is not allowed"]),
+        ("turns: {threshold: .nan}", ["turns.threshold", "finite"]),
+        ("webrtc: {udp_ports: [4000, true]}", ["webrtc.udp_ports.1", "True"]),
+        ("model: {name: 5}", ["model.name", "5 is not allowed"]),
+        ("model: {embedded: {words: 0}}", ["model.embedded.words", "0 is not allowed"]),
+        ("model: {transformers: {cache_gb: .inf}}", ["model.transformers.cache_gb", "finite"]),
+        ("model: {transformers: {step_timeout_s: .inf}}", ["step_timeout_s", "finite"]),
+        ("model: {dashscope: {max_retries: true}}", ["model.dashscope.max_retries", "True"]),
         ("server: {api_key: 'open sesame'}", ["server.api_key", "letters, digits"]),
         ("server: {api_key: a, open_to_all: true}", ["--open-to-all", "leave one out"]),
         (
@@ -85,11 +105,27 @@ def test_mistakes_are_named(tmp_path: Path, text: str, parts: list[str]) -> None
     for part in parts:
         assert part in str(caught.value)
     assert "pattern" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_turns_may_end_sooner_than_a_pause_begins() -> None:
     turns = Config.load(overrides={"turns": {"silence_duration_ms": 200}}).turns
     assert turns.detection().silence_duration_ms == 200
+
+
+def test_paths_lists_and_whole_numbers_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "limits: &most {max_turn_s: 60}\n"
+        "server: {tls_cert: a.pem, tls_key: b.pem, allowed_hosts: [a, b], leave_s: 5}\n"
+        "webrtc: {udp_ports: [4000, 5000], ice_servers: [{urls: 'stun:a'}]}\n"
+        "model: {openai_compatible: {base_urls: ['http://a/v1'], extra_body: {<<: *most}}}\n"
+    )
+    config = Config.load(path)
+    assert (config.server.tls_key, config.server.allowed_hosts) == (Path("b.pem"), ("a", "b"))
+    assert (config.server.leave_s, config.webrtc.udp_ports) == (5.0, (4000, 5000))
+    assert config.model.openai_compatible.base_urls == ("http://a/v1",)
+    assert config.model.openai_compatible.extra_body == {"max_turn_s": 60}
 
 
 def test_a_missing_file_is_named() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from assistant.settings import Settings
 
 
-class EmbeddedSettings(BaseModel):
+class EmbeddedSettings(Settings):
     """How the stand-in behaves where it stands in for a model's pace."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     words: bool = True
     """Recognise speech where pocketsphinx (the extra `words`) is installed."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from assistant.engines.remote.settings import RemoteSettings
+from assistant.settings import Several
 
 # What the engine says itself with every request.
 _OURS = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
@@ -24,7 +25,7 @@ Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 class OpenAICompatibleSettings(RemoteSettings):
     """Tunables of the `openai_compatible` engine."""
 
-    base_urls: tuple[Url, ...] = ()
+    base_urls: Several[Url] = ()
     """Servers of the same model, such as http://127.0.0.1:8000/v1."""
     api_key_env: Annotated[str, Field(min_length=1)] = "ASSISTANT_MODEL_API_KEY"
     """The environment variable that holds their key; unset where they want none."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from assistant.settings import Settings
 
 
-class RemoteSettings(BaseModel):
+class RemoteSettings(Settings):
     """What can be set of every engine whose model is behind servers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024
     """Tokens of a reply whose options name no number."""

@@ -13,7 +13,7 @@ REFUSED = Counter(
 )
 TURNS = Counter(
     "assistant_turns",
-    "Turns taken into a conversation: heard to their end, committed by clients, or silence timed out",
+    "Turns taken into a conversation: heard to their end, committed, or timed out in silence",
 )
 REPLIES = Counter("assistant_replies", "Replies, by how they ended", ["status"])
 ERRORS = Counter("assistant_client_errors", "Errors told to clients", ["code"])

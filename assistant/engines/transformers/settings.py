@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from assistant.settings import Settings
 
 MIN_TEMPERATURE = 0.01
 """Dividing by less, logits leave the range of float32."""
@@ -22,10 +24,8 @@ STEP_TIMEOUT_ON_GPU_S = 30.0
 StepKind = Literal["recorded", "paged", "plain"]
 
 
-class TransformersSettings(BaseModel):
+class TransformersSettings(Settings):
     """Tunables of the `transformers` engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA in bf16 where there is a GPU, else the CPU in float32."""

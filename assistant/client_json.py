@@ -22,7 +22,8 @@ _CONTAINERS = (dict, list)
 
 def parse_json(written: bytes, name: str, *, max_values: int = MAX_VALUES) -> Any:
     """What `written` holds, which clients know by `name`. Raises ProtocolError."""
-    if sum(map(written.count, _MARKS)) > max_values * _MARKS_PER_VALUE:
+    most_marks = max_values * _MARKS_PER_VALUE
+    if len(written) > most_marks and sum(map(written.count, _MARKS)) > most_marks:
         raise _too_many(name, max_values)
     try:
         value = orjson.loads(written)
@@ -31,6 +32,8 @@ def parse_json(written: bytes, name: str, *, max_values: int = MAX_VALUES) -> An
     level = [value] if isinstance(value, _CONTAINERS) else []
     values = 0
     for _ in range(MAX_DEPTH):
+        if not level:
+            return value
         values += sum(map(len, level))
         if values > max_values:
             raise _too_many(name, max_values)
@@ -40,11 +43,9 @@ def parse_json(written: bytes, name: str, *, max_values: int = MAX_VALUES) -> An
             for part in (node.values() if isinstance(node, dict) else node)
             if isinstance(part, _CONTAINERS)
         ]
-    if level:
-        raise ProtocolError(
-            f"{name} is nested more than {MAX_DEPTH} levels deep.", code="invalid_json"
-        )
-    return value
+    if not level:
+        return value
+    raise ProtocolError(f"{name} is nested more than {MAX_DEPTH} levels deep.", code="invalid_json")
 
 
 def _too_many(name: str, max_values: int) -> ProtocolError:

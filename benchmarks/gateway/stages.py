@@ -31,6 +31,7 @@ _STAGES = {
         ("audio_io/rtp.py", None),
     ],
     "JSON, base64": [
+        ("assistant/client_json.py", None),
         ("assistant/realtime/events.py", None),
         ("assistant/realtime/items.py", "decode_pcm"),
         ("audio_io/pcm.py", None),

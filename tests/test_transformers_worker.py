@@ -18,6 +18,7 @@ import torch
 from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.channel import packed, unpacked
+from assistant.engines.transformers.decoding import Sampler
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.messages import (
     Answer,
@@ -201,16 +202,19 @@ def test_no_more_take_a_step_together_than_can(
     assert sum(sizes) == sum(count - 1 for count in LENGTHS)
 
 
-def test_what_fails_together_is_tried_alone(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("where", "of"), [(Checkpoint, "hidden_states"), (Sampler, "choose")])
+def test_what_fails_together_is_tried_alone(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, where: type, of: str
+) -> None:
     said = alone(asker)
-    real = Checkpoint.hidden_states
+    real = getattr(where, of)
 
-    def failing(self: Checkpoint, embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if len(embeddings) > 1:
+    def failing(self: object, replies: Any, *rest: Any) -> Any:
+        if len(replies) > 1:
             raise torch.OutOfMemoryError("too many")
-        return real(self, embeddings, *rest)
+        return real(self, replies, *rest)
 
-    monkeypatch.setattr(Checkpoint, "hidden_states", failing)
+    monkeypatch.setattr(where, of, failing)
     assert together(asker) == (said, set())
 
 

@@ -94,13 +94,19 @@ class Generator:
         """
         going = [(*each.going, each.hears) for each in generations if each.going]
         slots, tokens, choices, hears = zip(*going, strict=True)
-        if self.decode_step:
-            logits = self.decode_step.logits_after(slots, tokens, hears)
-        else:
-            embeddings = self.checkpoint.embed(tokens, hears)[:, None]
-            hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
-            logits = self.checkpoint.logits(hidden)
-        return self.sampler.choose(choices, logits)
+        lengths = [slot.length for slot in slots]
+        try:
+            if self.decode_step:
+                logits = self.decode_step.logits_after(slots, tokens, hears)
+            else:
+                embeddings = self.checkpoint.embed(tokens, hears)[:, None]
+                hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
+                logits = self.checkpoint.logits(hidden)
+            return self.sampler.choose(choices, logits)
+        except Exception:
+            for slot, length in zip(slots, lengths, strict=True):
+                slot.cut(length)
+            raise
 
     def warm_up(self) -> None:
         """Answer a second of silence, so that no first reply waits for what happens only once."""

@@ -161,6 +161,15 @@ async def test_logits_that_are_no_numbers(
     await engine.close()
 
 
+async def test_nothing_is_drawn_where_there_is_no_terminal(
+    tiny_qwen2_audio: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = TransformersEngine(str(tiny_qwen2_audio), IN_THREAD)
+    await engine.start()
+    await engine.close()
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("name", ["cache_gb", "step_timeout_s", "repetition_penalty"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_settings_are_finite(name: str, value: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 
 def leave_out_torchao() -> None:
@@ -13,3 +14,11 @@ def leave_out_torchao() -> None:
     """
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def leave_out_progress() -> None:
+    """Call before weights are loaded: the bar that tells how far is for a terminal alone."""
+    from transformers.utils import logging as library
+
+    if not sys.stderr.isatty():
+        library.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, assert_never
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.engines.transformers.channel import Channel
 from assistant.engines.transformers.failures import DeviceLostError, is_sticky, told
-from assistant.engines.transformers.library_logs import leave_out_torchao
+from assistant.engines.transformers.library_logs import leave_out_progress, leave_out_torchao
 from assistant.engines.transformers.messages import (
     Answer,
     Cancel,
@@ -73,6 +73,7 @@ def _load(load: Load) -> tuple[Generator, Loaded]:
             f"The transformers engine can't be imported: {error}. Install what it needs with: "
             f"make run MODEL={load.model}, or pip install 'streaming-voice-assistant[gpu]'"
         ) from error
+    leave_out_progress()
     checkpoint = load_checkpoint(load.model, load.settings)
     try:
         generator = Generator(checkpoint, load.settings)

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, TokenCount
+from assistant.engines.transformers.attention import Kept
 from assistant.engines.transformers.generation import Generation, Generator
 from assistant.engines.transformers.memory import Conversation, Memory, make_memory
 from assistant.engines.transformers.memory_plan import Plan
@@ -156,6 +157,19 @@ def check(
     assert len(part.token_ids) == sum(id_ not in card.end_ids for id_ in expected)
 
 
+def watch_writes(pool: Pool) -> None:
+    """Fail where something is written to a page that several hold, or nobody."""
+    layer = pool._layers[0]
+    real = layer._extended
+
+    def watched(numbers: torch.Tensor | None, new: torch.Tensor) -> Kept:
+        written = set(pool.fed.pages.flatten().tolist()) - {pool.spare_page}
+        assert all(pool.pages._holders[page] == 1 for page in written)
+        return real(numbers, new)
+
+    layer._extended = watched  # type: ignore[method-assign]
+
+
 SESSIONS = st.integers(1, 4)
 
 
@@ -177,6 +191,7 @@ class Conversations(RuleBasedStateMachine):
     def begin(self, pool: tuple[int, int]) -> None:
         self.generator = generator_of(self.checkpoint, *pool)
         self.prepare(self.generator)
+        watch_writes(self.generator.memory.pool)
         self.histories: dict[int, list[Message]] = {1: [], 2: [], 3: [], 4: []}
 
     def declared(self, session_id: int, *more: Message) -> Prompt:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -275,12 +276,30 @@ async def test_the_engine_says_why_it_cannot_start(tmp_path: Path) -> None:
     await engine.close()
 
 
-async def test_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the import system itself keeps for a module that can't be imported.
-    monkeypatch.setitem(sys.modules, "assistant.engines.transformers.model", None)
-    monkeypatch.delitem(sys.modules, "assistant.engines.transformers.generation", raising=False)
+def spoilt_import(name: str, *args: object) -> None:
+    raise OSError("libcudart.so.13: cannot open shared object file")
+
+
+@pytest.mark.parametrize(
+    ("finder", "reason"),
+    [
+        (None, r"import of assistant.* halted; None in sys.modules"),
+        (SimpleNamespace(find_spec=spoilt_import), r"libcudart\.so\.13: cannot open shared object"),
+    ],
+)
+async def test_what_can_not_be_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, finder: object, reason: str
+) -> None:
+    for name in ("model", "generation"):
+        monkeypatch.delitem(sys.modules, f"assistant.engines.transformers.{name}", raising=False)
+    if finder:
+        monkeypatch.setattr(sys, "meta_path", [finder])
+    else:
+        # What the import system itself keeps for a module that can't be imported.
+        monkeypatch.setitem(sys.modules, "assistant.engines.transformers.model", None)
     engine = TransformersEngine(str(folder), ON_CPU)
-    with pytest.raises(EngineError, match=r"make run MODEL=.*\[gpu\]"):
+    expected = rf"can't be imported: {reason}.*\. Install .* make run MODEL=.*\[gpu\]"
+    with pytest.raises(EngineError, match=expected):
         await engine.start()
     await engine.close()
 

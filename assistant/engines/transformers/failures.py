@@ -43,6 +43,6 @@ def is_sticky(error: BaseException) -> bool:
 def told(error: BaseException) -> str:
     """What is wrong, in a line without a full stop. What isn't meant for people has its kind."""
     line = str(error).strip().partition("\n")[0].rstrip(".")
-    if line and isinstance(error, EngineError | OSError | RuntimeError):
+    if line and isinstance(error, EngineError | ImportError | OSError | RuntimeError):
         return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -68,10 +68,11 @@ def _load(load: Load) -> tuple[Generator, Loaded]:
     try:
         from assistant.engines.transformers.generation import Generator
         from assistant.engines.transformers.model import load as load_checkpoint
-    except ImportError as error:
+    except Exception as error:
+        # Libraries that don't fit together, or lack a file, raise most kinds.
         raise EngineError(
-            f"The transformers engine can't be imported: {error}. Install what it needs with: "
-            f"make run MODEL={load.model}, or pip install 'streaming-voice-assistant[gpu]'"
+            f"The transformers engine can't be imported: {told(error)}. Install what it needs "
+            f"with: make run MODEL={load.model}, or pip install 'streaming-voice-assistant[gpu]'"
         ) from error
     leave_out_progress()
     checkpoint = load_checkpoint(load.model, load.settings)

@@ -181,6 +181,24 @@ def test_the_kernel_is_called_as_torch_has_it() -> None:
     assert all(parameter.default is not Parameter.empty for parameter in list(theirs.values())[7:])
 
 
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize(("slots", "fed"), [(3, 1), (1, 5)])
+def test_the_kernel_takes_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, slots: int, fed: int, window: int | None
+) -> None:
+    """As torch declares it, on a device that computes nothing."""
+    monkeypatch.setattr(attention, "varlen_attn", varlen_attn)
+    with torch.device("meta"):
+        table = Table.of(torch.ones((slots, 2)).int(), torch.ones(slots).int(), fed, 256)
+        nowhere = torch.zeros((slots, fed), dtype=torch.int64)
+        kept = Kept(torch.ones(9, 2, 256, 64), Feed(nowhere, nowhere, nowhere, 1024, table=table))
+        query = torch.ones(slots, 4, fed, 64)
+    attended, _ = attention._attend_to_pages(
+        Layer(2), query, kept, kept, None, sliding_window=window, scaling=0.125
+    )
+    assert attended.shape == (slots, fed, 4, 64)
+
+
 # Steps.
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,8 @@ from assistant.engines.openai_compatible.engine import (
     OpenAICompatibleEngine,
 )
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
+from assistant.engines.remote.answer import MAX_TOKEN_CHARS
+from assistant.engines.remote.failures import retry_after_s
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
 from tests.chat_server import Answer, ChatServer, chat_server
 from tests.dialogue import assistant, prompt, system, user
@@ -85,6 +88,12 @@ async def text_of(reply: Reply) -> str:
 
 def ask(session: ModelSession, about: Prompt = QUESTION, **options: Any) -> Reply:
     return session.reply(about, ReplyOptions(**options))
+
+
+def call_piece(arguments: str) -> dict[str, Any]:
+    """An event of a stream: some of a function call."""
+    call = {"index": 0, "id": "call", "function": {"name": "", "arguments": arguments}}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
 
 
 # What is sent, and what comes of it.
@@ -209,6 +218,22 @@ async def test_a_reply_that_is_cut_at_its_length(server: ChatServer) -> None:
         *_, finished = await events_of(ask(session))
     assert isinstance(finished, Finished) and finished.reason == "length"
     assert server.requests[0]["max_tokens"] == 1
+
+
+@pytest.mark.parametrize("says", ["spam " * 100, call_piece("spam " * 100), ""], ids=repr)
+async def test_a_server_that_does_not_keep_to_the_length_is_left(
+    server: ChatServer, says: str | dict[str, Any]
+) -> None:
+    tokens = 2
+    most = tokens * MAX_TOKEN_CHARS
+    server.will("One", *[says] * most, then="stalls")
+    async with session_with(server) as session:
+        *events, finished = await events_of(ask(session, max_output_tokens=tokens))
+        await server.was_left(1)
+        assert await text_of(ask(session)) == "Hello."
+    assert isinstance(finished, Finished) and finished.reason == "length"
+    said = "".join(event.text for event in events if isinstance(event, Text))
+    assert len(said) <= most + len("spam " * 100)
 
 
 async def test_a_server_that_tells_no_usage(server: ChatServer) -> None:
@@ -519,9 +544,28 @@ async def test_a_server_at_its_limit_is_left_alone_by_all(server: ChatServer) ->
     async with engine_for(server) as engine:
         one, other = await engine.open_session(), await engine.open_session()
         for session in (one, other):
-            with pytest.raises(EngineError, match=r"at its rate limit.* for 3\d\d\d s"):
+            with pytest.raises(EngineError) as caught:
                 await events_of(ask(session))
+            told = rf"{server.address} is at its rate limit: it doesn't say why\. It is left alone"
+            assert re.fullmatch(rf"{told} for 3\d\d\d s yet\.", str(caught.value))
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "after_s"),
+    [
+        ("0.5", 0.5),
+        ("-1", 0),
+        ("inf", None),
+        ("nan", None),
+        ("soon", None),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 40),
+        ("Thu, 01 Jan 1970 00:00:00 +99999999999999", None),
+        ("", None),
+    ],
+)
+def test_how_long_a_server_asks_to_be_left_alone(header: str, after_s: float | None) -> None:
+    assert retry_after_s(header, now_s=60) == after_s
 
 
 async def test_a_reply_ahead_gives_way_instead_of_waiting(server: ChatServer) -> None:

@@ -13,7 +13,7 @@ from assistant.engines.engine import EngineInfo
 from assistant.engines.openai_compatible.asking import ChatAsker
 from assistant.engines.openai_compatible.listing import ListedModel, listed
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
-from assistant.engines.remote.failures import brief
+from assistant.engines.remote.failures import brief, sentence
 from assistant.engines.remote.servers import Seat, Server, host_of
 from assistant.engines.remote.session import RemoteSession
 from assistant.errors import EngineError
@@ -81,16 +81,16 @@ class OpenAICompatibleEngine:
             return EngineError(f"{server.name} doesn't answer.")
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             return EngineError(
-                f"{server.name} refuses the API key: {error.message} Give it as the environment "
-                f"variable {self._settings.api_key_env}."
+                f"{server.name} refuses the API key: {sentence(brief(error.message))} Give it as "
+                f"the environment variable {self._settings.api_key_env}."
             )
         except openai.APIStatusError as error:
             logger.warning("%s doesn't list its models: %s", server.name, error.message)
             return []
         except (openai.OpenAIError, ValueError) as error:
-            cause = brief(str(error.__cause__ or error))
+            cause = sentence(brief(str(error.__cause__ or error)))
             return EngineError(
-                f"{server.name} can't be asked for its models: {cause}. Is it running, and is "
+                f"{server.name} can't be asked for its models: {cause} Is it running, and is "
                 f"{server.client.base_url.path} the path of its API?"
             )
 

@@ -22,6 +22,9 @@ from assistant.engines.remote.estimate import in_proportion
 from assistant.engines.remote.pieces import CallPiece, Piece, ToldUsage
 from assistant.errors import EngineError
 
+MAX_TOKEN_CHARS = 128
+"""Of the longest tokens that vocabularies have: runs of spaces."""
+
 
 @dataclass(slots=True)
 class _Call:
@@ -35,10 +38,13 @@ class _Call:
 class Answer:
     """One reply as it comes, from whichever server."""
 
-    def __init__(self, reply: QueuedReply, estimate: TokenCount, asked_s: float) -> None:
+    def __init__(
+        self, reply: QueuedReply, estimate: TokenCount, asked_s: float, *, max_tokens: int
+    ) -> None:
         self._reply = reply
         self._estimate = estimate
         self._asked_s = asked_s
+        self._chars_left = max_tokens * MAX_TOKEN_CHARS
         self._prefill_ms: float | None = None
         self._first_token_ms: float | None = None
         self._pieces = 0
@@ -50,6 +56,11 @@ class Answer:
     def begun(self) -> bool:
         """Whether it has said anything: then no other server can answer in its place."""
         return self._pieces > 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more is to be taken; a server that doesn't keep to its limit is read no more."""
+        return self._chars_left > 0
 
     def take(self, piece: Piece) -> None:
         """The next of what the server sends."""
@@ -64,6 +75,8 @@ class Answer:
         if piece.text:
             self._reply.put(Text(_readable(piece.text), ()))
         self._collect(piece.calls)
+        # Of those that say nothing there must be an end, too.
+        self._chars_left -= max(1, piece.chars)
         self._ended_by = piece.ended_by or self._ended_by
         self._usage = piece.usage or self._usage
 
@@ -71,7 +84,7 @@ class Answer:
         """The server has said all. Raises EngineError where it was kept from it."""
         if self._ended_by == "content_filter":
             raise EngineError("The server's content filter ended the reply.")
-        cut = self._ended_by == "length"
+        cut = self._ended_by == "length" or not self.goes_on
         for index, call in sorted(self._calls.items()):
             # Of one that was cut off, nobody knows what it was to be called with.
             if not (cut and index == max(self._calls)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from math import isfinite
 
 from assistant.engines.engine import TokenCount
 from assistant.engines.remote.estimate import in_proportion
@@ -54,13 +55,18 @@ def retry_after_s(header: str, now_s: float) -> float | None:
     `now_s`: since 1970. None where it is neither.
     """
     try:
-        return max(0.0, float(header))
+        after_s = float(header)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - now_s)
-    except ValueError:
-        return None
+        try:
+            after_s = parsedate_to_datetime(header).timestamp() - now_s
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, after_s) if isfinite(after_s) else None
+
+
+def sentence(text: str) -> str:
+    """The same with the full stop that servers leave out."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def brief(text: str) -> str:

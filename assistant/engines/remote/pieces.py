@@ -55,6 +55,11 @@ class Piece:
     def says_something(self) -> bool:
         return bool(self.text or self.calls)
 
+    @property
+    def chars(self) -> int:
+        """How much it says."""
+        return len(self.text) + sum(len(call.name) + len(call.arguments) for call in self.calls)
+
 
 async def timed(
     pieces: AsyncGenerator[Piece], server: str, settings: RemoteSettings

@@ -23,7 +23,7 @@ from assistant.engines.engine import PrefillReport, ReplyOptions, TokenCount
 from assistant.engines.operations import Operations, QueuedReply
 from assistant.engines.remote.answer import Answer
 from assistant.engines.remote.estimate import estimated
-from assistant.engines.remote.failures import Remedy, ServerFailure
+from assistant.engines.remote.failures import Remedy, ServerFailure, sentence
 from assistant.engines.remote.pieces import Piece, timed
 from assistant.engines.remote.servers import Seat, Server
 from assistant.engines.remote.settings import RemoteSettings
@@ -89,7 +89,8 @@ class RemoteSession(Generic[C]):
         loop = asyncio.get_running_loop()
         if not side:
             self._asker.keep_only(prompt)
-        answer = Answer(reply, estimated(prompt), loop.time())
+        max_tokens = options.max_output_tokens or self._settings.max_output_tokens
+        answer = Answer(reply, estimated(prompt), loop.time(), max_tokens=max_tokens)
         failed: Server[C] | None = None
         failure: ServerFailure | None = None
         for _ in range(1 + self._settings.max_retries):
@@ -100,13 +101,16 @@ class RemoteSession(Generic[C]):
             if wait_s and not reply.committed.is_set():
                 raise GaveWayError(server.trouble)
             if wait_s > self._settings.first_token_timeout_s:
-                raise EngineError(f"{server.trouble} It is left alone for {wait_s:.0f} s yet.")
+                trouble = sentence(server.trouble)
+                raise EngineError(f"{trouble} It is left alone for {wait_s:.0f} s yet.")
             await asyncio.sleep(wait_s)
             try:
                 asked = self._asker.ask(server.client, server.name, prompt, options)
                 async with aclosing(timed(asked, server.name, self._settings)) as pieces:
                     async for piece in pieces:
                         answer.take(piece)
+                        if not answer.goes_on:
+                            break
             except PromptTooLongError as error:
                 if answer.begun:
                     # Asked for again, it would say its first words twice.

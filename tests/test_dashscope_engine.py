@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ async def test_a_reply_in_pieces(server: DashScopeServer) -> None:
     assert isinstance(finished, Finished) and finished.reason == "stop"
     # Its input tokens are those of text alone.
     assert finished.usage == Usage(TokenCount(33, 85), TokenCount(), output_tokens=10)
+
+
+async def test_the_request_of_each_reply_is_told(
+    server: DashScopeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "assistant")
+    server.will("This ", "audio")
+    server.will("One", then="cuts")
+    async with session_with(server) as session:
+        await events_of(ask(session))
+        with pytest.raises(EngineError):
+            await events_of(ask(session))
+    told = [record.message for record in caplog.records if record.levelno == logging.INFO]
+    assert told == [f"{server.address} answers (request request-1)."] * 2
 
 
 async def test_a_conversation_on_the_wire(server: DashScopeServer) -> None:

@@ -6,6 +6,7 @@ that is the path of a file here for a wish to upload that file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -23,6 +24,8 @@ from assistant.engines.remote.estimate import estimated
 from assistant.engines.remote.failures import Remedy, ServerFailure, brief, too_long
 from assistant.engines.remote.pieces import Piece, ToldUsage
 from assistant.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 _TOO_LONG = "range of input length"
 
@@ -52,6 +55,7 @@ class GenerationAsker:
             )
         wanted = options.max_output_tokens or self._settings.max_output_tokens
         body = {"messages": messages(prompt, self._audio)}
+        request_id = ""
         try:
             responses: Any = await BaseAioApi.call(
                 self._model,
@@ -72,6 +76,10 @@ class GenerationAsker:
                 async for response in responses:
                     if response.status_code != 200:
                         raise self._refusal(response, server, prompt)
+                    if response.request_id and not request_id:
+                        request_id = response.request_id
+                        # By it, the operators of the service find the request.
+                        logger.info("%s answers (request %s).", server, request_id)
                     yield _piece(response)
         except aiohttp.ClientError as error:
             said = brief(str(error)) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -169,6 +170,28 @@ async def test_a_recording_that_cannot_be_read_fails_alone(
         await run(tmp_path, Listener({name: transcript(name) for name in SAID}))
     seen = capsys.readouterr()
     assert "2 items" in seen.out and "vm-goodbye.wav" in seen.err
+
+
+async def test_results_that_can_not_be_written_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Long lines, so that no other file of this process comes near the limit.
+    manifest(tmp_path, prompt="What? " * 50_000)
+    known = {name: transcript(name) for name in SAID}
+    with pytest.raises(EngineError, match="2 of 3"):
+        await run(tmp_path, Listener({SAID[0]: known[SAID[0]]}))
+    results = tmp_path / "results.jsonl"
+    whole = results.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*results\.jsonl"):
+            await run(tmp_path, Listener(known), at_once=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert results.read_bytes() == whole
+    await run(tmp_path, Listener(known))
+    assert "3 items, word error rate, % 0.00" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

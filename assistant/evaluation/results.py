@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,16 +50,23 @@ class ResultsFile:
 
     def __enter__(self) -> Self:
         """Raises OSError."""
-        self._file = self._path.open("a", encoding="utf-8")
+        # Unbuffered, so that what couldn't be written isn't tried again.
+        self._file = self._path.open("ab", buffering=0)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, result: Result) -> None:
-        """Keep it, whatever comes next."""
-        self._file.write(result.model_dump_json() + "\n")
-        self._file.flush()
+        """Keep it, whatever comes next. Raises OSError; then the file ends as it did before."""
+        left = result.model_dump_json().encode() + b"\n"
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def answer_to(self, item: Item, examinee: Examinee) -> Result | None:
         """What `examinee` said to `item` as it stands in the manifest now."""

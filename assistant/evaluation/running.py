@@ -39,7 +39,8 @@ async def evaluate(
     """Starts `engine`, asks what `file` doesn't answer yet, and closes it.
 
     `on_done` is called for each item. Returns the results of all items, and what failed. Raises
-    EngineError where the engine can't be started, ConfigError where it takes no control tokens.
+    EngineError where the engine can't be started, ConfigError where it takes no control tokens,
+    OSError where results can't be written.
     """
     failures: list[Failure] = []
     try:
@@ -61,10 +62,11 @@ async def evaluate(
             for item in waiting:
                 try:
                     result = await _asked(engine, examinee, item)
-                    file.add(result)
-                    results[item.line] = result
                 except (EngineError, AudioError, OSError) as error:
                     failures.append(Failure(item, str(error)))
+                else:
+                    file.add(result)
+                    results[item.line] = result
                 on_done()
 
         async with task_group() as group:

@@ -164,6 +164,7 @@ def evaluate(
         try:
             from assistant.evaluation.examinee import examinee
             from assistant.evaluation.report import run_evaluation
+            from assistant.evaluation.results import default_results
         except ImportError as error:
             raise ConfigError(
                 f"What scores answers is not installed ({error.name}): pip install -e '.[eval]'"
@@ -173,7 +174,7 @@ def evaluate(
             make_engine(settings.model),
             examinee(settings.model),
             manifest,
-            results or manifest.with_suffix(".results.jsonl"),
+            results or default_results(manifest),
             task=task,
             language=language,
             prompt=prompt,

@@ -24,6 +24,7 @@ from assistant.errors import ConfigError, EngineError
 from assistant.evaluation.examinee import Examinee, examinee
 from assistant.evaluation.manifest import read_manifest
 from assistant.evaluation.report import run_evaluation
+from assistant.evaluation.results import default_results
 from assistant.evaluation.scoring import Answer, Task, normalised, score
 from tests.answering_engine import AnsweringModel
 from tests.chat_server import ChatServer, chat_server
@@ -170,6 +171,16 @@ async def test_a_recording_that_cannot_be_read_fails_alone(
         await run(tmp_path, Listener({name: transcript(name) for name in SAID}))
     seen = capsys.readouterr()
     assert "2 items" in seen.out and "vm-goodbye.wav" in seen.err
+
+
+def test_each_manifest_has_results_of_its_own() -> None:
+    names = ("a/set.jsonl", "a/set.json", "a/set.v1.jsonl", "a/set.v2.jsonl")
+    assert [str(default_results(Path(name))) for name in names] == [
+        "a/set.results.jsonl",
+        "a/set.json.results.jsonl",
+        "a/set.v1.results.jsonl",
+        "a/set.v2.results.jsonl",
+    ]
 
 
 async def test_results_that_can_not_be_written_end_the_run(

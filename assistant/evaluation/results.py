@@ -17,6 +17,11 @@ from assistant.evaluation.manifest import Item
 _BEGINNING = b'{"line":'
 
 
+def default_results(manifest: Path) -> Path:
+    """Where the results of a manifest are kept: beside it, and not with those of another."""
+    return manifest.with_name(f"{manifest.name.removesuffix('.jsonl')}.results.jsonl")
+
+
 class Result(BaseModel):
     """One line of the file: what was asked of whom, and the answer."""
 

@@ -220,7 +220,9 @@ async def test_a_reply_that_is_cut_at_its_length(server: ChatServer) -> None:
     assert server.requests[0]["max_tokens"] == 1
 
 
-@pytest.mark.parametrize("says", ["spam " * 100, call_piece("spam " * 100), ""], ids=repr)
+@pytest.mark.parametrize(
+    "says", ["spam " * 100, call_piece("spam " * 100), ""], ids=["text", "a call", "nothing"]
+)
 async def test_a_server_that_does_not_keep_to_the_length_is_left(
     server: ChatServer, says: str | dict[str, Any]
 ) -> None:

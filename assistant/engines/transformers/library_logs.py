@@ -17,8 +17,13 @@ def leave_out_torchao() -> None:
 
 
 def leave_out_progress() -> None:
-    """Call before weights are loaded: the bar that tells how far is for a terminal alone."""
+    """Call before weights are loaded: the bar that tells how far is for a terminal alone.
+
+    A download, which takes minutes, goes on to tell in any case.
+    """
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging as library
 
     if not sys.stderr.isatty():
         library.disable_progress_bar()  # type: ignore[no-untyped-call]
+        enable_progress_bars()

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistant.engines.transformers.budget import make_memory, measured_bytes
 from assistant.engines.transformers.generation import Generator
-from assistant.engines.transformers.memory import make_memory, measured_bytes
 from assistant.engines.transformers.memory_plan import (
     MAX_CONVERSATIONS,
     Plan,
@@ -171,8 +171,8 @@ def test_no_more_is_measured_than_a_conversation_has(
         asked.append(tokens)
         return 700
 
-    monkeypatch.setattr("assistant.engines.transformers.memory.measured_bytes", measuring)
-    monkeypatch.setattr("assistant.engines.transformers.memory.free_bytes", lambda device: 0)
+    monkeypatch.setattr("assistant.engines.transformers.budget.measured_bytes", measuring)
+    monkeypatch.setattr("assistant.engines.transformers.budget.free_bytes", lambda device: 0)
     on_gpu: Any = OnGpu(load(str(tiny_qwen2_audio), settings))
     with pytest.raises(EngineError, match=r"cuda has 0\.0 GB of memory to spare"):
         make_memory(on_gpu, settings)
@@ -190,7 +190,7 @@ def test_what_stands_in_the_way_of_measuring_is_told(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_gpu: Any = OnGpu(checkpoint)
-    measuring = "assistant.engines.transformers.memory.measured_bytes"
+    measuring = "assistant.engines.transformers.budget.measured_bytes"
     monkeypatch.setattr(measuring, failing(torch.OutOfMemoryError("Out of it.\nSee there.")))
     reason = r"to compute with, for 30 s of audio or for 64 tokens of a prompt .*: Out of it\.$"
     with pytest.raises(EngineError, match=reason):

@@ -31,8 +31,9 @@ from hypothesis.stateful import (
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.attention import Kept
+from assistant.engines.transformers.budget import make_memory
 from assistant.engines.transformers.generation import Generation, Generator
-from assistant.engines.transformers.memory import Conversation, Memory, make_memory
+from assistant.engines.transformers.memory import Conversation, Memory
 from assistant.engines.transformers.memory_plan import Plan
 from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint, load
@@ -531,7 +532,7 @@ def test_too_little_memory_for_a_conversation(
 ) -> None:
     with pytest.raises(EngineError, match=r"cache_gb is 0\.0001, in which 195 tokens.*0\.00052"):
         make_memory(checkpoint, ON_CPU.model_copy(update={"cache_gb": 1e-4}))
-    monkeypatch.setattr("assistant.engines.transformers.memory.free_bytes", lambda device: 100_000)
+    monkeypatch.setattr("assistant.engines.transformers.budget.free_bytes", lambda device: 100_000)
     with pytest.raises(EngineError, match=r"cpu has 0\.0 GB of memory to spare.*larger machine"):
         make_memory(checkpoint, ON_CPU)
 

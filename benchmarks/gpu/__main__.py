@@ -21,7 +21,7 @@ import torch
 
 from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Text
-from assistant.engines.transformers.memory import make_memory
+from assistant.engines.transformers.budget import make_memory
 from assistant.engines.transformers.memory_plan import TURN_S
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import StepKind, TransformersSettings

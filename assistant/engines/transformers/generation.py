@@ -21,11 +21,12 @@ from assistant.engines.engine import (
     Timings,
     Usage,
 )
+from assistant.engines.transformers.budget import make_memory
 from assistant.engines.transformers.decode_step import DecodeStep
 from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
 from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.hearing import Hearing
-from assistant.engines.transformers.memory import Conversation, Memory, make_memory
+from assistant.engines.transformers.memory import Conversation, Memory
 from assistant.engines.transformers.memory_plan import MAX_CONVERSATIONS, TURN_S
 from assistant.engines.transformers.messages import Generate
 from assistant.engines.transformers.model import Checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import torch
 
 from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
-from assistant.engines.transformers.channel import packed, unpacked
+from assistant.engines.transformers.channel import HEADER, packed, unpacked
 from assistant.engines.transformers.decoding import Sampler
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.messages import (
@@ -68,8 +67,8 @@ class Asker:
         self._socket.sendall(b"".join(map(packed, messages)))
 
     def hear(self) -> FromWorker:
-        (length,) = struct.unpack("!Q", self._file.read(8))
-        return unpacked(self._file.read(length))
+        is_text, length = HEADER.unpack(self._file.read(HEADER.size))
+        return unpacked(self._file.read(length), is_text=is_text)
 
     def hear_all(self, *request_ids: int) -> list[FromWorker]:
         """All that comes until these requests have ended."""

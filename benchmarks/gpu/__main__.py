@@ -185,6 +185,7 @@ def gap(bench: Bench, bounds: Bounds) -> None:
     row("longest gap in a reply while another's 30 s are taken in", longest * 1000, bound)
 
 
+@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = "cuda" if torch.cuda.is_available() else "cpu"

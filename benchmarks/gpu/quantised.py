@@ -56,7 +56,6 @@ def difference(exact: torch.Tensor, other: torch.Tensor) -> Difference:
     )
 
 
-@torch.inference_mode()
 def logits_of(checkpoint: Checkpoint) -> torch.Tensor:
     """After each token of random prompts: float32 (tokens, vocabulary)."""
     # Ours attends over slots; here there are none.
@@ -68,7 +67,7 @@ def logits_of(checkpoint: Checkpoint) -> torch.Tensor:
     hidden = checkpoint.hidden_states(
         checkpoint.architecture.embed(checkpoint.model, ids), positions, DynamicCache()
     )
-    return checkpoint.logits(hidden.flatten(0, 1))
+    return checkpoint.logits(hidden.flatten(0, 1)[:, None])
 
 
 def step_times_ms(checkpoint: Checkpoint, scale: Scale) -> list[float]:
@@ -100,6 +99,7 @@ def gigabytes(checkpoint: Checkpoint) -> float:
     return sum(map(bytes_of, checkpoint.model.parameters())) / 1e9
 
 
+@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,8 +4,7 @@ Both decode in a thread, and pass each token on to another. What counts is the t
 decoding thread computes, by its own clock, from the end of one forward to the beginning of the
 next: choosing the token, its text, handing it over, looking for messages, whose turn it is, the
 tensors that the next forward is given. What the receiving thread does isn't counted on either side.
-The forward is the same work on both: embedding, decoder stack with its cache, head; `generate`
-calls it as one, our loop in three calls.
+The forward is the same work on both: embedding, decoder stack with its cache, head.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ async def ours(folder: Path) -> Cost:
     engine = TransformersEngine(str(folder), settings)
     await engine.start()
     try:
-        with spans(Checkpoint, "embed", "hidden_states", "logits") as calls:
+        with spans(Checkpoint, "step") as calls:
             await listen(await engine.open_session(), Spoken().ask(), TOKENS)
-        return _cost(calls, per_token=3)
+        return _cost(calls)
     finally:
         await engine.close()
 
@@ -67,7 +66,7 @@ def generate(folder: Path) -> Cost:
         for _ in streamer:
             pass
         thread.join()
-    return _cost(calls, per_token=1)
+    return _cost(calls)
 
 
 @contextmanager
@@ -96,9 +95,9 @@ def spans(owner: Any, *names: str) -> Iterator[list[Span]]:
             setattr(owner, name, original)
 
 
-def _cost(calls: list[Span], per_token: int) -> Cost:
+def _cost(calls: list[Span]) -> Cost:
     # All but the first token, which is the prompt's.
-    later = calls[-per_token * (TOKENS - 1) :]
+    later = calls[-(TOKENS - 1) :]
     outside = sum(begun - ended for (_, ended), (begun, _) in pairwise(later))
     forward = sum(ended - begun for begun, ended in later)
     return Cost(outside * 1000 / (TOKENS - 1), forward * 1000 / (TOKENS - 1))

@@ -48,7 +48,8 @@ class Table:
         return cls(pages, lengths, ends * fed, ends * (most * page_tokens))
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, like most else: of what is made at each step, that would be a good part of the cost.
+@dataclass(slots=True)
 class Feed:
     """Tokens on their way into slots: n into one, or one each into several."""
 
@@ -71,7 +72,7 @@ class Feed:
         return self.longest - self.positions.shape[1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kept:
     """The keys or values of a layer, as they are handed from the cache to the attention."""
 

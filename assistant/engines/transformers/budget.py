@@ -87,7 +87,6 @@ def _budget_bytes(checkpoint: Checkpoint, settings: TransformersSettings) -> flo
     return budget_bytes(device.type, free_bytes(device), workspace)
 
 
-@torch.inference_mode()
 def measured_bytes(checkpoint: Checkpoint, chunk_tokens: int) -> int:
     """What a GPU takes for the longest sound, or for a part of a prompt, whichever is more."""
     pages = -(-chunk_tokens // GPU_PAGE_TOKENS)

@@ -1,14 +1,16 @@
 """Messages over a socket, each pickled behind its length.
 
 The worker's end blocks; the other belongs to an event loop. Both are ours, so pickle is safe.
-Nearly all messages are pieces of text. They cross as bare tuples, at a tenth of the time.
+Nearly all messages are pieces of text. They cross as bare tuples, by the plainer `marshal`, at an
+eighth of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import marshal
 import pickle
-import selectors
+import select
 import socket
 import struct
 from types import TracebackType
@@ -17,31 +19,31 @@ from typing import Self, cast
 from assistant.engines.engine import Text
 from assistant.engines.transformers.messages import Answer, FromWorker, ToWorker
 
-_LENGTH = struct.Struct("!Q")
+HEADER = struct.Struct("!?Q")
+"""Whether it is a piece of text, and the length of what follows."""
 
 
 def packed(message: ToWorker | FromWorker) -> bytes:
     """The message as it crosses."""
-    bare: object = message
-    if isinstance(message, Answer) and isinstance(message.content, Text):
-        bare = message.request_id, message.content.text, message.content.ids
-    body = pickle.dumps(bare, protocol=pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(body)) + body
+    return _framed(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
-def unpacked(body: bytes) -> FromWorker:
-    """What the worker has packed, without its length."""
-    match pickle.loads(body):
-        case (request_id, text, ids):
-            return Answer(request_id, Text(text, ids))
-        case message:
-            return cast(FromWorker, message)
+def unpacked(body: bytes, *, is_text: bool) -> FromWorker:
+    """What the worker has sent, without its header."""
+    if not is_text:
+        return cast(FromWorker, pickle.loads(body))
+    request_id, text, ids = marshal.loads(body)
+    return Answer(request_id, Text(text, ids))
 
 
 async def receive(reader: asyncio.StreamReader) -> FromWorker:
     """The worker's next message. Raises EOFError or ConnectionError when it has gone."""
-    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-    return unpacked(await reader.readexactly(length))
+    is_text, length = HEADER.unpack(await reader.readexactly(HEADER.size))
+    return unpacked(await reader.readexactly(length), is_text=is_text)
+
+
+def _framed(body: bytes, *, is_text: bool = False) -> bytes:
+    return HEADER.pack(is_text, len(body)) + body
 
 
 class Channel:
@@ -50,8 +52,8 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._socket = sock
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._unsent = bytearray()
 
     def __enter__(self) -> Self:
@@ -63,23 +65,26 @@ class Channel:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._selector.close()
         self._socket.close()
 
     @property
     def waiting(self) -> bool:
         """Whether a message, or the end, is there to be received."""
-        return bool(self._selector.select(timeout=0))
+        return bool(self._poll.poll(0))
 
     def receive(self) -> ToWorker:
         """The next message, waiting for it. What is to be sent goes out before."""
         self.flush()
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        _, length = HEADER.unpack(self._read(HEADER.size))
         return cast(ToWorker, pickle.loads(self._read(length)))
 
     def send(self, message: FromWorker) -> None:
         """Goes out with the next `flush`, all at once."""
         self._unsent += packed(message)
+
+    def say(self, request_id: int, text: Text) -> None:
+        """Send a piece of the answer to a request."""
+        self._unsent += _framed(marshal.dumps((request_id, text.text, text.ids)), is_text=True)
 
     def flush(self) -> None:
         """Waits while the other end is behind with reading."""

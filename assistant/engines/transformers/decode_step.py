@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import torch
 
 from assistant.engines.transformers.attention import Feed, Table
@@ -73,7 +72,7 @@ class DecodeStep:
         else:
             self._compute(batch, bucket)
         for slot, id_ in zip(slots, ids, strict=True):
-            slot.extend(np.array([id_]))
+            slot.append(id_)
         return self._logits[: len(slots)]
 
     def record(self) -> None:
@@ -130,7 +129,6 @@ class DecodeStep:
         # although the step that reads them has yet to run.
         self._inputs[:batch].copy_(self._rows[:batch])
 
-    @torch.inference_mode()
     def _compute(self, batch: int, longest: int) -> None:
         """The step itself, from `_inputs` to `_logits`."""
         inputs = self._inputs[:batch]
@@ -139,9 +137,8 @@ class DecodeStep:
         held = inputs[:, POSITION] + 1
         table = Table.of(inputs[:, COLUMNS:], held, fed=1, page_tokens=self._pool.page_tokens)
         self._pool.fed = Feed(pages, offsets, positions, longest, table=table)
-        embedded = self._checkpoint.embedded(ids[:, 0], hears[:, 0].bool())
-        hidden = self._checkpoint.hidden_states(embedded[:, None], positions, self._pool.cache)
-        self._logits[:batch] = self._checkpoint.logits(hidden[:, -1])
+        marks = hears[:, 0].bool() if self._checkpoint.architecture.hearing_matters else None
+        self._logits[:batch] = self._checkpoint.step(ids, marks, positions, self._pool.cache)
 
 
 @contextmanager

@@ -87,10 +87,9 @@ class Sampler:
         on a GPU each operation costs a launch, and each look at a result a wait.
         """
         scores = self._scored(replies, logits)
-        best, likeliest = scores.max(dim=-1)
-        tokens: list[int] = likeliest.tolist()
+        tokens, best = _likeliest(scores)
         # The maximum of numbers and NaN is NaN: it tells of them all.
-        sound = [row for row, maximum in enumerate(best.tolist()) if math.isfinite(maximum)]
+        sound = [row for row, maximum in enumerate(best) if math.isfinite(maximum)]
         if len(sound) < len(tokens):
             tokens = [token if row in sound else NO_TOKEN for row, token in enumerate(tokens)]
         if drawing := [row for row in sound if replies[row].temperature]:
@@ -140,6 +139,17 @@ class Sampler:
             )
         tokens: list[int] = drawn[:, 0].tolist()
         return tokens
+
+
+def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[float]]:
+    """The best token of each row, (replies, vocabulary), and its score; NaN where there is one."""
+    if scores.device.type == "cpu":
+        # A tenth of torch's time.
+        numbers = scores.numpy()
+        tokens = numbers.argmax(axis=1).tolist()
+        return tokens, [numbers.item(row, token) for row, token in enumerate(tokens)]
+    best, likeliest = scores.max(dim=-1)
+    return likeliest.tolist(), best.tolist()
 
 
 def _or(value: Number | None, default: Number) -> Number:

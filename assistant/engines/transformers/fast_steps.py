@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -44,7 +43,7 @@ def fast_steps(
     """
     if steps == "plain":
         return None
-    expected = _logits(checkpoint, pool, partial(_plain_step, checkpoint, pool))
+    expected = _logits(checkpoint, pool, pool.logits_after)
     step = DecodeStep(checkpoint, pool, batches)
     try:
         pool.use(PAGED)
@@ -85,19 +84,6 @@ class StepOfSome(Protocol):
     ) -> torch.Tensor: ...
 
 
-@torch.inference_mode()
-def _plain_step(
-    checkpoint: Checkpoint,
-    pool: Pool,
-    slots: Sequence[Slot],
-    ids: Sequence[int],
-    hears: Sequence[bool],
-) -> torch.Tensor:
-    embedded = checkpoint.embed(ids, hears)[:, None]
-    return checkpoint.logits(pool.feed(slots, embedded, np.array(ids)[:, None]))
-
-
-@torch.inference_mode()
 def _logits(checkpoint: Checkpoint, pool: Pool, step: StepOfSome) -> torch.Tensor:
     """Of a few steps of some slots, one of which comes to its second page in them.
 

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
-import torch
 
 from assistant.conversation import AudioPart, Message, Prompt
 from assistant.engines.engine import (
@@ -49,7 +48,7 @@ class Generator:
         self.settings = settings
         self.memory: Memory = make_memory(checkpoint, settings)
         self.decode_step: DecodeStep | None = None
-        """What takes the steps in place of the pool's own `feed`, where that is faster."""
+        """What takes the steps in place of the pool itself, where that is faster."""
         self.renderer = PromptRenderer(checkpoint)
         self.hearing = Hearing(checkpoint)
         self.sampler = Sampler(checkpoint, settings)
@@ -86,7 +85,6 @@ class Generator:
         """How many replies may take a step together."""
         return self.decode_step.most if self.decode_step else MAX_CONVERSATIONS
 
-    @torch.inference_mode()
     def tokens_after(self, generations: Sequence[Generation]) -> list[int]:
         """Feed the last tokens of replies whose prompts are in, all in one forward.
 
@@ -97,13 +95,8 @@ class Generator:
         slots, tokens, choices, hears = zip(*going, strict=True)
         lengths = [slot.length for slot in slots]
         try:
-            if self.decode_step:
-                logits = self.decode_step.logits_after(slots, tokens, hears)
-            else:
-                embeddings = self.checkpoint.embed(tokens, hears)[:, None]
-                hidden = self.memory.pool.feed(slots, embeddings, np.array(tokens)[:, None])
-                logits = self.checkpoint.logits(hidden)
-            return self.sampler.choose(choices, logits)
+            step = self.decode_step or self.memory.pool
+            return self.sampler.choose(choices, step.logits_after(slots, tokens, hears))
         except Exception:
             for slot, length in zip(slots, lengths, strict=True):
                 slot.cut(length)
@@ -142,6 +135,9 @@ class Generation:
         self.going: tuple[Slot, int, Choices] | None = None
         """What its next token follows: its last one, into which slot that goes, and how the next
         is chosen; None until the prompt is in."""
+        self.request_id = request.request_id
+        self.hears = self._prompt.hears
+        """Whether its prompt has audio."""
         self.committed = not request.options.speculative
         self.begun = False
         """Whether it has its room, which nobody else can have until it is closed."""
@@ -152,11 +148,6 @@ class Generation:
     def session_id(self) -> int:
         """The conversation that it belongs to."""
         return self._request.session_id
-
-    @property
-    def hears(self) -> bool:
-        """Whether its prompt has audio."""
-        return self._prompt.hears
 
     @property
     def waits(self) -> bool:
@@ -175,8 +166,7 @@ class Generation:
         """
         if not self.going:
             self.begun = True
-            with torch.inference_mode():
-                return self._steps.send(None)
+            return self._steps.send(None)
         try:
             (token,) = self._generator.tokens_after([self])
         except Exception as error:

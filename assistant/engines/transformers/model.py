@@ -112,15 +112,13 @@ class Checkpoint:
 
         `hears`: for each, whether the prompt that it is of has audio.
         """
-        tensors = (torch.tensor(values, device=self.device) for values in (ids, hears))
-        return self.embedded(*tensors)
+        return self._embedded(torch.tensor(ids, device=self.device), self.marks(hears))
 
-    def embedded(self, ids: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
-        """The same of tensors: int64 (n,) and bool (n,)."""
-        embedded = self.architecture.embed(self.model, ids)
+    def marks(self, hears: Sequence[bool]) -> torch.Tensor | None:
+        """The same as a tensor, bool (n,); None where hearing makes no difference."""
         if not self.architecture.hearing_matters:
-            return embedded
-        return self.architecture.marked(embedded, hears)
+            return None
+        return torch.tensor(hears, device=self.device)
 
     def use_attention(self, name: str) -> None:
         """Have the language model attend by a function that the library knows by this name."""
@@ -135,10 +133,27 @@ class Checkpoint:
         """
         return self.architecture.hidden_states(self.model, embeddings, positions, cache)
 
+    def step(
+        self,
+        ids: torch.Tensor,
+        marks: torch.Tensor | None,
+        positions: torch.Tensor,
+        cache: Cache,
+    ) -> torch.Tensor:
+        """From tokens of text to the logits of what follows each: float32 (b, vocabulary).
+
+        `ids`: int64 (b, 1); `marks`: as of `marks`, b of them; `positions` and `cache` as above.
+        """
+        return self.logits(self.hidden_states(self._embedded(ids, marks), positions, cache))
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Of the tokens to follow hidden states, (b, width): float32 (b, vocabulary)."""
+        """Of what follows the last of hidden states, (b, n, width): float32 (b, vocabulary)."""
         # Of one position alone: those of a long prompt would take hundreds of megabytes.
-        return self.architecture.logits(self.model, hidden).float()
+        return self.architecture.logits(self.model, hidden[:, -1]).float()
+
+    def _embedded(self, ids: torch.Tensor, marks: torch.Tensor | None) -> torch.Tensor:
+        embedded = self.architecture.embed(self.model, ids)
+        return embedded if marks is None else self.architecture.marked(embedded, marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +221,10 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         for part in architecture.unused:
             owner, _, name = part.rpartition(".")
             delattr(loaded.base_model.get_submodule(owner), name)
+        # Nothing here is trained, so that no step has to say so.
+        loaded.eval().requires_grad_(False)
         # Whole, they might not fit where they are to go.
-        loaded = loaded.to(device if kind == "full" else "cpu").eval()
+        loaded = loaded.to(device if kind == "full" else "cpu")
         architecture.finish(loaded, extractor, folder)
         if kind != "full":
             quantise(architecture, loaded, kind, device)

@@ -16,11 +16,14 @@ class Opening:
     @property
     def ways(self) -> list[int]:
         """The tokens that may be next; none: the opening is over, and any may."""
+        if not self._left:
+            return []
         at = self._taken
         return sorted({opening[at] for opening in self._left if len(opening) > at})
 
     def take(self, token: int) -> None:
         """The next token is one of those."""
-        at = self._taken
-        self._left = tuple(opening for opening in self._left if opening[at : at + 1] == (token,))
-        self._taken += 1
+        if self._left:
+            at = self._taken
+            self._left = tuple(way for way in self._left if way[at : at + 1] == (token,))
+            self._taken += 1

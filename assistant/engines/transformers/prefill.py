@@ -28,7 +28,7 @@ class Prefill:
         """Bring `slot`, which holds a beginning of the prompt, to its end.
 
         Each step takes in a chunk, or encodes audio parts, and has nothing to tell. Returns the
-        hidden state of the last token, (1, width).
+        hidden states of its last tokens, (1, n, width).
         """
         prompt, sounds = self._prompt, self._sounds
         while True:

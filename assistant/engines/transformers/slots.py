@@ -17,6 +17,7 @@ don't matter, and each computes what it would compute alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from assistant.engines.transformers.attention import PAGED, SLOTTED, Feed, Kept,
 from assistant.engines.transformers.memory_plan import Plan
 from assistant.engines.transformers.model import Checkpoint, LayerShape
 from assistant.engines.transformers.pages import Pages
+from assistant.engines.transformers.places import Places
 
 Units = NDArray[np.int64]
 """A sequence of tokens, by which the model's state after it can be told: (n,).
@@ -85,15 +87,19 @@ class Slot:
     def feed(self, embeddings: torch.Tensor, units: Units) -> torch.Tensor:
         """Take in tokens: their embeddings, (n, width), and what they are.
 
-        Returns the last one's hidden state, (1, width). Where it fails, nothing has been taken in.
+        Returns their hidden states, (1, n, width). Where it fails, nothing has been taken in.
         """
-        return self._pool.feed([self], embeddings[None], units[None])
+        count = len(units)
+        self.make_room(count)
+        hidden = self._pool.feed(self, embeddings)
+        self._units[self.length : self.length + count] = units
+        self.length += count
+        return hidden
 
-    def extend(self, units: Units) -> None:
-        """Hold these too; their keys and values have been written."""
-        end = self.length + len(units)
-        self._units[self.length : end] = units
-        self.length = end
+    def append(self, id_: int) -> None:
+        """Hold a token of text too; its keys and values have been written."""
+        self._units[self.length] = id_
+        self.length += 1
 
     def share(self, other: Slot, length: int) -> None:
         """Hold the first `length` tokens of what `other` holds, in the place of nothing."""
@@ -124,6 +130,7 @@ class Pool:
         """The library's view of it."""
         self.fed: Feed
         """What is being taken in just now."""
+        self._places_of_step = cache(partial(Places, count=1))
         self.use(SLOTTED)
 
     def use(self, attention: str) -> None:
@@ -135,32 +142,47 @@ class Pool:
         """How many pages so many tokens take."""
         return -(-tokens // self.page_tokens)
 
-    def feed(
-        self, slots: Sequence[Slot], embeddings: torch.Tensor, units: NDArray[np.int64]
-    ) -> torch.Tensor:
-        """Have one slot take in n tokens, or several one each.
+    def feed(self, slot: Slot, embeddings: torch.Tensor) -> torch.Tensor:
+        """Write the keys and values of what comes next in a slot, which has the room for them.
 
-        Takes their embeddings, (slots, n, width), and units, (slots, n). Returns the hidden states
-        of each one's last, (slots, width). Where it fails, nothing has been taken in. Raises
-        EngineError where there are no pages for them.
+        Takes their embeddings, (n, width), and returns their hidden states, (1, n, width).
         """
-        count = embeddings.shape[1]
-        assert len(slots) == 1 or count == 1
+        count = len(embeddings)
+        places = Places(1, count)
+        places.put(0, slot.pages, slot.length, self.page_tokens)
+        self._begin([slot], places, count)
+        return self._checkpoint.hidden_states(embeddings[None], self.fed.positions, self.cache)
+
+    def logits_after(
+        self, slots: Sequence[Slot], ids: Sequence[int], hears: Sequence[bool]
+    ) -> torch.Tensor:
+        """Have each slot take in a token of text; `hears`: whether its prompt has audio.
+
+        Returns the logits of what follows, float32 (slots, vocabulary). Where it fails, nothing has
+        been taken in. Raises EngineError where there are no pages left.
+        """
         for slot in slots:
-            slot.make_room(count)
-        self.fed = self._feed(slots, count, embeddings.device)
-        hidden = self._checkpoint.hidden_states(embeddings, self.fed.positions, self.cache)
-        for slot, taken in zip(slots, units, strict=True):
-            slot.extend(taken)
-        return hidden[:, -1]
+            slot.make_room(1)
+        places = self._places_of_step(len(slots))
+        for row, (slot, id_) in enumerate(zip(slots, ids, strict=True)):
+            places.put_one(row, slot.pages, slot.length, self.page_tokens, id_)
+        tokens = self._begin(slots, places, 1)
+        logits = self._checkpoint.step(
+            tokens, self._checkpoint.marks(hears), self.fed.positions, self.cache
+        )
+        for slot, id_ in zip(slots, ids, strict=True):
+            slot.append(id_)
+        return logits
 
     def writable(self, page: int, tokens: int) -> int:
         """The same page, or where others hold it too, a copy of its first `tokens`."""
-        if self.pages.is_shared(page) and not self.pages.free:
-            # Whoever else holds it may be the one that lets go.
-            self.pages.reclaim()
         if not self.pages.is_shared(page):
             return page
+        if not self.pages.free:
+            # Whoever else holds it may be the one that lets go.
+            self.pages.reclaim()
+            if not self.pages.is_shared(page):
+                return page
         copy = self.pages.take()
         for layer in self._layers:
             for numbers in (layer.keys, layer.values):
@@ -169,20 +191,15 @@ class Pool:
         self.pages.let_go([page])
         return copy
 
-    def _feed(self, slots: Sequence[Slot], count: int, device: torch.device) -> Feed:
-        size = self.page_tokens
-        positions = [range(slot.length, slot.length + count) for slot in slots]
-        pages = [
-            [slot.pages[at // size] for at in of_one]
-            for slot, of_one in zip(slots, positions, strict=True)
-        ]
-        offsets = [[at % size for at in of_one] for of_one in positions]
-        # One for all three, since on a GPU each would cost a copy.
-        places = torch.tensor([pages, offsets, positions], device=device)
+    def _begin(self, slots: Sequence[Slot], places: Places, count: int) -> torch.Tensor:
+        """Say where so many tokens of each go. Returns their ids, as `places` have them."""
+        device = self._checkpoint.device
+        pages, offsets, positions, ids = places.on(device)
         ends = [slot.length + count for slot in slots]
         reach = [(slot.pages, end) for slot, end in zip(slots, ends, strict=True)]
         table = self._table(slots, ends, count, device) if self.attention == PAGED else None
-        return Feed(places[0], places[1], places[2], max(ends), reach, table)
+        self.fed = Feed(pages, offsets, positions, max(ends), reach, table)
+        return ids
 
     def _table(
         self, slots: Sequence[Slot], ends: list[int], count: int, device: torch.device

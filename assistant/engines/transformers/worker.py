@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from assistant.engines.engine import ReplyEvent, TokenCount
+from assistant.engines.engine import ReplyEvent, Text, TokenCount
 from assistant.engines.transformers.channel import Channel
 from assistant.engines.transformers.failures import DeviceLostError, is_sticky, told
 from assistant.engines.transformers.library_logs import leave_out_progress, leave_out_torchao
@@ -56,7 +56,11 @@ def work(sock: socket.socket) -> None:
         try:
             generator, loaded = _load(load)
             channel.send(loaded)
-            Worker(channel, generator).serve()
+            import torch
+
+            # Entered once, since at each step it would take longer than to choose a token.
+            with torch.inference_mode():
+                Worker(channel, generator).serve()
         except EngineError as error:
             channel.send(Refused(str(error)))
             channel.flush()
@@ -103,70 +107,72 @@ class Worker:
         the device has."""
         while True:
             able = self._able()
-            self._decode({request_id: reply for request_id, reply in able.items() if reply.going})
+            going = [reply for reply in able if reply.going]
+            self._decode(going)
             # Nobody's token waits for another's prompt.
             self._channel.flush()
-            # Only a part, for which those who are being answered wait.
-            self._prefill(able)
-            self._channel.flush()
+            if len(going) < len(able):
+                # Only a part, for which those who are being answered wait.
+                self._prefill([reply for reply in able if not reply.going])
+                self._channel.flush()
 
-    def _able(self) -> dict[int, Generation]:
+    def _able(self) -> list[Generation]:
         """Who can go on, now that all that was asked is taken; where that is nobody, wait."""
         while True:
             self._make_way()
-            able = {
-                request_id: generation
-                for request_id, generation in self._generations.items()
-                if not generation.waits and not generation.blocked
-            }
+            replies = self._generations.values()
+            able = [reply for reply in replies if not reply.waits and not reply.blocked]
             if able and not self._channel.waiting:
                 return able
             self._take(self._channel.receive())
 
-    def _decode(self, going: dict[int, Generation]) -> None:
+    def _decode(self, going: Sequence[Generation]) -> None:
         """All replies whose prompts are in go on by a token, as many together as can."""
-        replies, most = list(going.items()), self._generator.most_together
-        for first in range(0, len(replies), most):
-            self._decode_together(replies[first : first + most])
+        most = self._generator.most_together
+        for first in range(0, len(going), most):
+            self._decode_together(going[first : first + most])
 
-    def _decode_together(self, batch: list[tuple[int, Generation]]) -> None:
-        if len(batch) > 1:
+    def _decode_together(self, replies: Sequence[Generation]) -> None:
+        if len(replies) > 1:
             try:
-                tokens = self._generator.tokens_after([reply for _, reply in batch])
+                tokens = self._generator.tokens_after(replies)
             except Exception as error:
                 _check_device(error)
                 # Whoever fails alone too fails, and no other.
-                logger.warning("%d replies take a step alone each: %s.", len(batch), told(error))
+                logger.warning("%d replies take a step alone each: %s.", len(replies), told(error))
             else:
-                for (request_id, reply), token in zip(batch, tokens, strict=True):
-                    self._advance(request_id, partial(reply.take, token))
+                for reply, token in zip(replies, tokens, strict=True):
+                    self._advance(reply, partial(reply.take, token))
                 return
-        for request_id, reply in batch:
-            self._advance(request_id, reply.step)
+        for reply in replies:
+            self._advance(reply, reply.step)
 
-    def _prefill(self, able: dict[int, Generation]) -> None:
+    def _prefill(self, waiting: Sequence[Generation]) -> None:
         """One prompt is taken in by a part: a turn that has ended comes before one that hasn't."""
-        waiting = [request_id for request_id, reply in able.items() if not reply.going]
-        if waiting:
-            request_id = min(waiting, key=lambda request_id: not able[request_id].committed)
-            # The next time it is another's turn.
-            generation = self._generations[request_id] = self._generations.pop(request_id)
-            self._advance(request_id, generation.step)
+        reply = min(waiting, key=lambda reply: not reply.committed)
+        # The next time it is another's turn.
+        self._generations[reply.request_id] = self._generations.pop(reply.request_id)
+        self._advance(reply, reply.step)
 
     def _make_way(self) -> None:
         """Where a reply that is waited for finds no place, one that was begun ahead goes."""
-        replies = self._generations
-        if any(reply.committed and reply.blocked for reply in replies.values()):
-            ahead = (id_ for id_, reply in replies.items() if reply.begun and not reply.committed)
+        replies = self._generations.values()
+        if any(reply.committed and reply.blocked for reply in replies):
+            ahead = (reply.request_id for reply in replies if reply.begun and not reply.committed)
             if (request_id := next(ahead, None)) is not None:
                 self._end(request_id, GaveWayError("It gave way to a reply that is waited for."))
 
-    def _advance(self, request_id: int, step: Callable[[], Sequence[ReplyEvent]]) -> None:
-        with self._answering(request_id):
+    def _advance(self, reply: Generation, step: Callable[[], Sequence[ReplyEvent]]) -> None:
+        try:
             for event in step():
-                self._channel.send(Answer(request_id, event))
-            if self._generations[request_id].done:
-                self._end(request_id)
+                if isinstance(event, Text):
+                    self._channel.say(reply.request_id, event)
+                else:
+                    self._channel.send(Answer(reply.request_id, event))
+            if reply.done:
+                self._end(reply.request_id)
+        except Exception as error:
+            self._fail(reply.request_id, error)
 
     def _take(self, message: ToWorker) -> None:
         match message:
@@ -175,10 +181,7 @@ class Worker:
             case Count():
                 self._count(message)
             case Generate():
-                with self._answering(message.request_id):
-                    conversation = self._declared(message)
-                    generation = self._generator.start(message, conversation)
-                    self._generations[message.request_id] = generation
+                self._start(message)
             case Commit():
                 if message.request_id in self._generations:
                     self._generations[message.request_id].committed = True
@@ -215,26 +218,34 @@ class Worker:
                 self._end(request_id)
         self._memory.forget(session_id)
 
+    def _start(self, request: Generate) -> None:
+        try:
+            conversation = self._declared(request)
+            generation = self._generator.start(request, conversation)
+            self._generations[request.request_id] = generation
+        except Exception as error:
+            self._fail(request.request_id, error)
+
     def _count(self, request: Count) -> None:
-        with self._answering(request.request_id):
+        try:
             conversation = self._memory.of(request.session_id)
             rendered = self._generator.renderer.render(request.prompt, conversation.samples)
             self._channel.send(Answer(request.request_id, rendered.count))
             self._end(request.request_id)
-
-    @contextmanager
-    def _answering(self, request_id: int) -> Iterator[None]:
-        """What goes wrong fails this request, and no other."""
-        try:
-            yield
-        except (EOFError, ConnectionError):
-            raise
-        except EngineError as error:
-            self._end(request_id, error)
         except Exception as error:
+            self._fail(request.request_id, error)
+
+    def _fail(self, request_id: int, error: Exception) -> None:
+        """What has gone wrong fails this request, and no other.
+
+        Raises what concerns all of them: EOFError, ConnectionError, DeviceLostError.
+        """
+        if isinstance(error, EOFError | ConnectionError):
+            raise error
+        if not isinstance(error, EngineError):
             _check_device(error)
-            logger.exception("a request failed")
-            self._end(request_id, error)
+            logger.error("a request failed", exc_info=error)
+        self._end(request_id, error)
 
     def _declared(self, request: Generate) -> Conversation:
         """The conversation that a prompt is of; a main reply leaves it only that prompt's audio."""

@@ -41,7 +41,8 @@ class Adapted(Architecture):
         return [self.marked(of_one, torch.ones_like(of_one[:, 0])) for of_one in encoded]
 
     def marked(self, embeddings: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
-        return torch.cat([embeddings, hears[:, None].to(embeddings.dtype)], dim=-1)
+        marks = hears.view(*embeddings.shape[:-1], 1).to(embeddings.dtype)
+        return torch.cat([embeddings, marks], dim=-1)
 
     def hidden_states(
         self, model: Any, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache

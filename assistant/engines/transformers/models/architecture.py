@@ -123,14 +123,14 @@ class Architecture:
         return [self.encode_audio(model, extractor, samples) for samples in sounds]
 
     def embed(self, model: Any, ids: torch.Tensor) -> torch.Tensor:
-        """The embeddings of text tokens: int64 (n,) to (n, width)."""
+        """The embeddings of text tokens: int64 (..., n) to (..., n, width)."""
         embedded: torch.Tensor = model.get_input_embeddings()(ids)
         return embedded
 
     def marked(self, embeddings: torch.Tensor, hears: torch.Tensor) -> torch.Tensor:
-        """Embeddings, (n, width), with what the model has to know of the prompts that they are of.
+        """Embeddings, (..., width), with what the model has to know of the prompts they are of.
 
-        `hears`: for each, whether its prompt has audio, bool (n,). Those of audio itself
+        `hears`: for each, whether its prompt has audio, bool (all,). Those of audio itself
         (`encode_audio`) are marked already.
         """
         return embeddings

@@ -69,7 +69,6 @@ class Other(Architecture):
                 f"models computes something else than its own code (agreement {agreement:.3f})."
             )
 
-    @torch.inference_mode()
     def _agreement(self, model: Any, extractor: Any, samples: Int16Array) -> float:
         """Of the logits with those of the library's own forward: a cosine."""
         inputs = _inputs(model, extractor, samples)

@@ -1,0 +1,42 @@
+"""Where tokens go in a pool: numbers that are written in place, and read as tensors.
+
+A forward drives all else out of the processor's caches; after it, making a tensor takes as long as
+a dozen calls. So the places of a decode step are made once, and filled anew for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+
+class Places:
+    """Of n tokens in each of several slots; of tokens of text, also which."""
+
+    def __init__(self, slots: int, count: int) -> None:
+        self._numbers = np.zeros((4, slots, count), np.int64)
+        # One for all of them, since on a GPU each would cost a copy.
+        self._tensor = torch.from_numpy(self._numbers)
+        self._parts = self._tensor.unbind()
+
+    def put(self, row: int, pages: Sequence[int], length: int, page_tokens: int) -> None:
+        """The tokens come next in a slot that holds `length`, and has these pages."""
+        positions = np.arange(length, length + self._numbers.shape[2])
+        whole, offsets = np.divmod(positions, page_tokens)
+        self._numbers[:3, row] = np.take(pages, whole), offsets, positions
+
+    def put_one(
+        self, row: int, pages: Sequence[int], length: int, page_tokens: int, id_: int
+    ) -> None:
+        """The same of a token of text, in a slot that is given no more."""
+        whole, offset = divmod(length, page_tokens)
+        self._numbers[:, row, 0] = pages[whole], offset, length, id_
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """Each token's page, its offset in there, its position, and its id: int64 (slots, n) each.
+
+        They hold until the next `put`.
+        """
+        return self._parts if device.type == "cpu" else self._tensor.to(device).unbind()

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assistant.engines.engine import Started, TokenCount
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
+from assistant.engines.transformers.places import Places
 from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError
 from tests.dialogue import prompt, system, user
@@ -177,3 +181,30 @@ def test_a_reply_that_fails_gives_all_back(
     with pytest.raises(RuntimeError, match="CUDA"):
         events_of(generation)
     assert pages_in_use(generator) == 0
+
+
+@given(
+    st.integers(1, 7),
+    st.lists(st.tuples(st.lists(st.integers(0, 99), min_size=5, max_size=5), st.integers(0, 4))),
+)
+def test_places_are_by_page_and_offset(
+    page_tokens: int, slots: list[tuple[list[int], int]]
+) -> None:
+    cpu = torch.device("cpu")
+    for pages, length in slots:
+        count = 5 * page_tokens - length
+        several = Places(1, count, cpu)
+        several.put(0, pages, length, page_tokens)
+        at = range(length, length + count)
+        expected = [pages[p // page_tokens] for p in at], [p % page_tokens for p in at], [*at]
+        assert [part.tolist() for part in several.tensors()[:3]] == [[part] for part in expected]
+    step = Places(len(slots), 1, cpu)
+    for id_ in (7, 1000):
+        # Filled anew for each step.
+        for row, (pages, length) in enumerate(slots):
+            step.put_one(row, pages, length, page_tokens, id_ + row)
+        of_slots = [
+            (pages[length // page_tokens], length % page_tokens, length, id_ + row)
+            for row, (pages, length) in enumerate(slots)
+        ]
+        assert torch.cat(step.tensors(), dim=1).tolist() == [[*of_one] for of_one in of_slots]

@@ -27,7 +27,14 @@ from assistant.engines.engine import (
     TokenCount,
     Usage,
 )
-from assistant.engines.transformers.decoding import NO_TOKEN, Choices, Sampler, TextStream
+from assistant.engines.transformers.decoding import (
+    NO_TOKEN,
+    Choices,
+    Sampler,
+    TextStream,
+    likeliest,
+    likeliest_on_cpu,
+)
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.memory import Conversation
 from assistant.engines.transformers.messages import Generate, audio_of
@@ -436,6 +443,21 @@ def test_a_single_logit_that_is_no_number_is_seen(
         first, second, third = sampler.choose(replies, logits)
         assert second == NO_TOKEN
         assert 0 <= first < size and 0 <= third < size
+
+
+SCORES = st.one_of(
+    st.integers(-3, 3), st.just(-np.inf), st.just(np.inf), st.just(np.nan), st.floats(width=32)
+)
+
+
+@given(st.integers(1, 9).flatmap(lambda size: st.lists(st.tuples(*[SCORES] * size), min_size=1)))
+def test_the_likeliest_token_is_the_same_by_numpy_as_by_torch(rows: list[tuple[float]]) -> None:
+    scores = torch.tensor(rows, dtype=torch.float32)
+    (tokens, best), (others, theirs) = likeliest_on_cpu(scores), likeliest(scores)
+    np.testing.assert_array_equal(best, theirs)
+    # Of equal ones, torch may take any.
+    every = range(len(rows))
+    np.testing.assert_array_equal(scores[every, tokens], scores[every, others])
 
 
 # Text.

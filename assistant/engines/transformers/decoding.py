@@ -54,6 +54,7 @@ class Sampler:
         self._vocabulary = checkpoint.vocabulary
         self._device = checkpoint.device
         self._seed = settings.seed
+        self._likeliest = likeliest_on_cpu if checkpoint.device.type == "cpu" else likeliest
         self._penalty = _or(settings.repetition_penalty, _or(config.repetition_penalty, 1.0))
         self._bias: torch.Tensor | None = None
         """float32 (vocabulary,): what keeps tokens from being chosen."""
@@ -87,7 +88,7 @@ class Sampler:
         on a GPU each operation costs a launch, and each look at a result a wait.
         """
         scores = self._scored(replies, logits)
-        tokens, best = _likeliest(scores)
+        tokens, best = self._likeliest(scores)
         # The maximum of numbers and NaN is NaN: it tells of them all.
         sound = [row for row, maximum in enumerate(best) if math.isfinite(maximum)]
         if len(sound) < len(tokens):
@@ -141,15 +142,17 @@ class Sampler:
         return tokens
 
 
-def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[float]]:
-    """The best token of each row, (replies, vocabulary), and its score; NaN where there is one."""
-    if scores.device.type == "cpu":
-        # A tenth of torch's time.
-        numbers = scores.numpy()
-        tokens = numbers.argmax(axis=1).tolist()
-        return tokens, [numbers.item(row, token) for row, token in enumerate(tokens)]
-    best, likeliest = scores.max(dim=-1)
-    return likeliest.tolist(), best.tolist()
+def likeliest(scores: torch.Tensor) -> tuple[list[int], list[float]]:
+    """The best token of each row, (replies, vocabulary), and its score: NaN where there is one."""
+    best, tokens = scores.max(dim=-1)
+    return tokens.tolist(), best.tolist()
+
+
+def likeliest_on_cpu(scores: torch.Tensor) -> tuple[list[int], list[float]]:
+    """The same by numpy, which takes a tenth of torch's time."""
+    numbers = scores.numpy()
+    tokens: list[int] = numbers.argmax(axis=1).tolist()
+    return tokens, [numbers.item(row, token) for row, token in enumerate(tokens)]
 
 
 def _or(value: Number | None, default: Number) -> Number:

@@ -12,18 +12,17 @@ class Opening:
     def __init__(self, openings: Openings = ()) -> None:
         self._left = openings
         self._taken = 0
-
-    @property
-    def ways(self) -> list[int]:
+        self.ways = self._ways()
         """The tokens that may be next; none: the opening is over, and any may."""
-        if not self._left:
-            return []
-        at = self._taken
-        return sorted({opening[at] for opening in self._left if len(opening) > at})
 
     def take(self, token: int) -> None:
         """The next token is one of those."""
-        if self._left:
+        if self.ways:
             at = self._taken
-            self._left = tuple(way for way in self._left if way[at : at + 1] == (token,))
+            self._left = tuple(left for left in self._left if left[at : at + 1] == (token,))
             self._taken += 1
+            self.ways = self._ways()
+
+    def _ways(self) -> list[int]:
+        at = self._taken
+        return sorted({opening[at] for opening in self._left if len(opening) > at})

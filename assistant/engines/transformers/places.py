@@ -15,11 +15,12 @@ import torch
 class Places:
     """Of n tokens in each of several slots; of tokens of text, also which."""
 
-    def __init__(self, slots: int, count: int) -> None:
+    def __init__(self, slots: int, count: int, device: torch.device) -> None:
         self._numbers = np.zeros((4, slots, count), np.int64)
         # One for all of them, since on a GPU each would cost a copy.
         self._tensor = torch.from_numpy(self._numbers)
-        self._parts = self._tensor.unbind()
+        self._device = device
+        self._here = self._tensor.unbind() if device.type == "cpu" else None
 
     def put(self, row: int, pages: Sequence[int], length: int, page_tokens: int) -> None:
         """The tokens come next in a slot that holds `length`, and has these pages."""
@@ -34,9 +35,9 @@ class Places:
         whole, offset = divmod(length, page_tokens)
         self._numbers[:, row, 0] = pages[whole], offset, length, id_
 
-    def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+    def tensors(self) -> tuple[torch.Tensor, ...]:
         """Each token's page, its offset in there, its position, and its id: int64 (slots, n) each.
 
-        They hold until the next `put`.
+        They are on the device, and hold until the next `put`.
         """
-        return self._parts if device.type == "cpu" else self._tensor.to(device).unbind()
+        return self._here or self._tensor.to(self._device).unbind()

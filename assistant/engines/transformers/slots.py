@@ -79,7 +79,7 @@ class Slot:
         """Have pages of its own for so many more. Raises EngineError where there are none."""
         pool = self._pool
         whole, begun = divmod(self.length, pool.page_tokens)
-        if begun:
+        if begun and pool.pages.is_shared(self.pages[whole]):
             self.pages[whole] = pool.writable(self.pages[whole], begun)
         while len(self.pages) * pool.page_tokens < self.length + tokens:
             self.pages.append(pool.pages.take())
@@ -130,7 +130,7 @@ class Pool:
         """The library's view of it."""
         self.fed: Feed
         """What is being taken in just now."""
-        self._places_of_step = cache(partial(Places, count=1))
+        self._places_of_step = cache(partial(Places, count=1, device=checkpoint.device))
         self.use(SLOTTED)
 
     def use(self, attention: str) -> None:
@@ -148,7 +148,7 @@ class Pool:
         Takes their embeddings, (n, width), and returns their hidden states, (1, n, width).
         """
         count = len(embeddings)
-        places = Places(1, count)
+        places = Places(1, count, self._checkpoint.device)
         places.put(0, slot.pages, slot.length, self.page_tokens)
         self._begin([slot], places, count)
         return self._checkpoint.hidden_states(embeddings[None], self.fed.positions, self.cache)
@@ -175,9 +175,7 @@ class Pool:
         return logits
 
     def writable(self, page: int, tokens: int) -> int:
-        """The same page, or where others hold it too, a copy of its first `tokens`."""
-        if not self.pages.is_shared(page):
-            return page
+        """A copy of the first `tokens` of a page that others hold too, or once they don't, it."""
         if not self.pages.free:
             # Whoever else holds it may be the one that lets go.
             self.pages.reclaim()
@@ -193,20 +191,17 @@ class Pool:
 
     def _begin(self, slots: Sequence[Slot], places: Places, count: int) -> torch.Tensor:
         """Say where so many tokens of each go. Returns their ids, as `places` have them."""
-        device = self._checkpoint.device
-        pages, offsets, positions, ids = places.on(device)
+        pages, offsets, positions, ids = places.tensors()
         ends = [slot.length + count for slot in slots]
         reach = [(slot.pages, end) for slot, end in zip(slots, ends, strict=True)]
-        table = self._table(slots, ends, count, device) if self.attention == PAGED else None
+        table = self._table(slots, ends, count) if self.attention == PAGED else None
         self.fed = Feed(pages, offsets, positions, max(ends), reach, table)
         return ids
 
-    def _table(
-        self, slots: Sequence[Slot], ends: list[int], count: int, device: torch.device
-    ) -> Table:
+    def _table(self, slots: Sequence[Slot], ends: list[int], count: int) -> Table:
         most = max(len(slot.pages) for slot in slots)
         pages = [slot.pages + [0] * (most - len(slot.pages)) for slot in slots]
-        kind: Any = {"dtype": torch.int32, "device": device}
+        kind: Any = {"dtype": torch.int32, "device": self._checkpoint.device}
         tensors = torch.tensor(pages, **kind), torch.tensor(ends, **kind)
         return Table.of(*tensors, fed=count, page_tokens=self.page_tokens)
 

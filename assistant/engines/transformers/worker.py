@@ -119,9 +119,10 @@ class Worker:
     def _able(self) -> list[Generation]:
         """Who can go on, now that all that was asked is taken; where that is nobody, wait."""
         while True:
-            self._make_way()
             replies = self._generations.values()
             able = [reply for reply in replies if not reply.waits and not reply.blocked]
+            if len(able) < len(replies) and self._make_way():
+                continue
             if able and not self._channel.waiting:
                 return able
             self._take(self._channel.receive())
@@ -154,13 +155,18 @@ class Worker:
         self._generations[reply.request_id] = self._generations.pop(reply.request_id)
         self._advance(reply, reply.step)
 
-    def _make_way(self) -> None:
-        """Where a reply that is waited for finds no place, one that was begun ahead goes."""
+    def _make_way(self) -> bool:
+        """Where a reply that is waited for finds no place, one that was begun ahead goes.
+
+        Returns whether one went.
+        """
         replies = self._generations.values()
         if any(reply.committed and reply.blocked for reply in replies):
             ahead = (reply.request_id for reply in replies if reply.begun and not reply.committed)
             if (request_id := next(ahead, None)) is not None:
                 self._end(request_id, GaveWayError("It gave way to a reply that is waited for."))
+                return True
+        return False
 
     def _advance(self, reply: Generation, step: Callable[[], Sequence[ReplyEvent]]) -> None:
         try:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -122,10 +123,33 @@ def _attend(
                 (q, k[:, :, -sliding_window:], v[:, :, -sliding_window:]) for q, k, v in of_each
             ]
     attended = [
-        sdpa_attention_forward(module, of_one[None], key, value, attention_mask, **options)[0]
+        _attended(module, of_one[None], key, value, attention_mask, **options)
         for of_one, key, value in of_each
     ]
     return torch.cat(attended), None
+
+
+def _attended(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    if mask is None or key.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **options)[
+            0
+        ]
+    # Where there is a mask, the library copies the keys for all heads that share them, since on a
+    # GPU the fast kernels want them so. On a CPU, copying a long conversation takes a good part of
+    # the time.
+    shared = query.shape[1] != key.shape[1]
+    attended = scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scaling, enable_gqa=shared
+    )
+    return attended.transpose(1, 2)
 
 
 def _attend_to_pages(

@@ -82,6 +82,7 @@ async def test_fewer_than_one_in_five_prompts_is_taken_for_a_request_it_is_not(
     assert len(wrong) / len(tried) < 0.2
 
 
+@pytest.mark.slow
 async def test_a_transcript_has_most_words_of_a_sentence(words: RecognizerProcess) -> None:
     sentences = [
         "conf-kicked",

@@ -33,6 +33,7 @@ def test_the_pauses_follow_their_law():
     assert abs(np.corrcoef(pauses_ms[1:], pauses_ms[:-1])[0, 1]) < 0.05
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice_and_others_for_the_other_set():
     first, second = (digests(islice(conversations("tune", 1), 2)) for _ in range(2))
     assert first == second

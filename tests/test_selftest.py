@@ -67,6 +67,7 @@ async def test_a_model_that_does_not_answer_fails_it(script: list[Exception], te
     assert engine.times_closed == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not installed(), reason="pip install 'streaming-voice-assistant[words]'")
 async def test_the_recording_says_the_sentence() -> None:
     written: list[str] = []

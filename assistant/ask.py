@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
-from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
 from assistant.engines.engine import (
     Engine,
     Finished,
@@ -18,6 +17,7 @@ from assistant.engines.engine import (
     ToolCall,
 )
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Message, Part, Prompt, TextPart
 from assistant.tasks import beside
 from assistant.view import printable
 from audio_io.parts import in_parts

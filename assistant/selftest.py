@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from assistant.ask import answer
-from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
 from assistant.engines.engine import Engine, Finished
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Message, Part, Prompt, TextPart
 from audio_io.files import read_audio
 
 SENTENCE = "What is the capital of France?"

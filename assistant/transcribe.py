@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from assistant.ask import answer
-from assistant.conversation import AudioPart, Message, Prompt
 from assistant.engines.engine import Engine, ReplyOptions
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Message, Prompt
 from assistant.tasks import beside
 from audio_io.parts import in_parts
 from audio_io.sources import SourceLimits, read_source

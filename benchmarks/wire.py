@@ -20,9 +20,9 @@ import time
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-from assistant.conversation import AudioPart, Message, Prompt
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import ModelSession, ReplyOptions, Text
+from assistant.prompt import AudioPart, Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from benchmarks.machine import machine, median_and_p95
 from benchmarks.server import server

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import EllipsisType
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyOptions, ToolCall
+from assistant.prompt import Prompt
 from tests.scripted_engine import ScriptedModel, ScriptedReply
 
 Script = Sequence[str | Exception | ToolCall | EllipsisType]

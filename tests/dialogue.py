@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
+from assistant.prompt import AudioPart, Message, Part, Prompt, TextPart
 from audio_io.pcm import Int16Array
 
 

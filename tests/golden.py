@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assistant.conversation import NO_ID, Prompt
 from assistant.engines.engine import (
     Finished,
     ReplyEvent,
@@ -30,6 +29,7 @@ from assistant.engines.engine import (
     TokenCount,
     ToolCall,
 )
+from assistant.prompt import NO_ID, Prompt
 from assistant.realtime.effects import (
     CancelReply,
     CommitReply,

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, BatchFeature, Qwen2AudioForConditionalGeneration
 
-from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
+from assistant.prompt import AudioPart, Message, Part, Prompt, TextPart
 
 
 class ModelCard:

@@ -36,8 +36,8 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.qwen2_5_omni import processing_qwen2_5_omni as qwen25_processing
 from transformers.models.qwen3_omni_moe import processing_qwen3_omni_moe as qwen3_processing
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.transformers.models.gemma3n import Gemma3n
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 from tests.model_card import ModelCard, audios, conversation
 from tests.tiny_architectures import (
     TEKKEN_CONTROL,

@@ -18,6 +18,7 @@ PURE = [
     "audio_io/confirmation.py",
     "audio_io/continuity.py",
     "assistant/conversation.py",
+    "assistant/prompt.py",
     "assistant/rate_limit.py",
     "assistant/turns.py",
     "assistant/view.py",

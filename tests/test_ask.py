@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from assistant.ask import Answer, ask
-from assistant.conversation import AudioPart, Message, Part, Prompt, TextPart
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import (
     Engine,
@@ -25,6 +24,7 @@ from assistant.engines.engine import (
 )
 from assistant.errors import EngineError
 from assistant.lines import typed_lines
+from assistant.prompt import AudioPart, Message, Part, Prompt, TextPart
 from audio_io.errors import AudioFormatError
 from audio_io.sources import SourceLimits
 from tests.answering_engine import AnsweringModel

@@ -17,13 +17,13 @@ import pytest
 from openai import AsyncOpenAI
 
 from assistant.config import Config
-from assistant.conversation import AudioPart, FunctionCall, FunctionOutput, TextPart, Tool
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.engine import Engine, EngineInfo, ToolCall
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.errors import EngineError, PromptTooLongError
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, TextPart, Tool
 from audio_io.pcm import Int16Array
 from tests.answering_engine import AnsweringModel
 from tests.chat_server import chat_server

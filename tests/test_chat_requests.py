@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from assistant.chat.requests import Body, ChatRequest, Said, Sound, parse_request
-from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Tool
 from assistant.errors import ProtocolError
+from assistant.prompt import FunctionCall, FunctionOutput, OneTool, Tool
 
 HI = {"role": "user", "content": "Hi"}
 

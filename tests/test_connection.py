@@ -17,9 +17,9 @@ from websockets.server import ServerProtocol
 
 from assistant.config import Config
 from assistant.connection import Connection, connect_in_process, connect_to_server, realtime_url
-from assistant.conversation import AudioPart
 from assistant.engines.engine import Engine
 from assistant.errors import ConfigError, EngineError, ServerError
+from assistant.prompt import AudioPart
 from assistant.serve import find_certificate
 from assistant.tasks import race
 from assistant.view import Event

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.conversation import (
-    AudioPart,
-    Conversation,
-    FunctionCall,
-    FunctionOutput,
-    Message,
-    TextPart,
-    make_prompt,
-)
+from assistant.conversation import Conversation
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Message, TextPart, make_prompt
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 DIGIT = st.integers(0, 9)

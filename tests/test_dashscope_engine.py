@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("dashscope", reason="needs the package: pip install dashscope")
 
-from assistant.conversation import FunctionCall, Message, Prompt
 from assistant.engines.dashscope.engine import DashScopeEngine
 from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.engine import (
@@ -28,6 +27,7 @@ from assistant.engines.engine import (
     Usage,
 )
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+from assistant.prompt import FunctionCall, Message, Prompt
 from tests.chat_server import Answer, ChatServer, chat_server
 from tests.dialogue import assistant, prompt, system, user
 from tests.speech import silence

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from assistant.config import Config
-from assistant.conversation import AudioPart, Part, TextPart
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Part, TextPart
 from tests.answering_engine import AnsweringModel
 from tests.file_server import Page, file_server
 from tests.java_sdk import ApiException, MultiModalConversation

@@ -16,8 +16,8 @@ from assistant.chat.dashscope import PATH, Generation
 from assistant.chat.requests import ChatRequest, Said, Sound
 from assistant.chat.uploads import Uploads
 from assistant.config import Config
-from assistant.conversation import AudioPart, TextPart
 from assistant.errors import EngineError, ProtocolError
+from assistant.prompt import AudioPart, TextPart
 from tests.answering_engine import AnsweringModel
 from tests.file_server import Page, file_server
 from tests.server import serving

@@ -14,15 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from assistant.conversation import (
-    FunctionCall,
-    FunctionOutput,
-    Message,
-    OneTool,
-    Prompt,
-    Tool,
-    ToolChoice,
-)
 from assistant.engines.engine import (
     Finished,
     ModelSession,
@@ -36,6 +27,15 @@ from assistant.engines.engine import (
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.engines.transformers.call_formats import FORMATS
 from assistant.engines.transformers.opening import Opening
+from assistant.prompt import (
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    OneTool,
+    Prompt,
+    Tool,
+    ToolChoice,
+)
 from tests import speech
 from tests.chat_templates import WITH_FUNCTIONS
 from tests.dialogue import prompt, user

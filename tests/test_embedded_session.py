@@ -10,16 +10,6 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from assistant.conversation import (
-    AudioPart,
-    FunctionCall,
-    FunctionOutput,
-    Message,
-    Part,
-    Prompt,
-    Role,
-    TextPart,
-)
 from assistant.engines.embedded import EmbeddedEngine, EmbeddedSettings
 from assistant.engines.embedded.answers import ABILITIES, INTRODUCTION, WORDLESS, pieces
 from assistant.engines.embedded.session import EmbeddedSession
@@ -33,6 +23,16 @@ from assistant.engines.engine import (
 )
 from assistant.engines.operations import QueuedReply
 from assistant.errors import EngineError
+from assistant.prompt import (
+    AudioPart,
+    FunctionCall,
+    FunctionOutput,
+    Message,
+    Part,
+    Prompt,
+    Role,
+    TextPart,
+)
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from tests.speech import join, noise_floor, silence
 

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.config import ModelConfig
-from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Engine, EngineInfo, ReplyOptions
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
@@ -26,6 +25,7 @@ from assistant.evaluation.manifest import read_manifest
 from assistant.evaluation.report import run_evaluation
 from assistant.evaluation.results import default_results
 from assistant.evaluation.scoring import Answer, Task, normalised, score
+from assistant.prompt import AudioPart, Prompt, TextPart
 from tests.answering_engine import AnsweringModel
 from tests.chat_server import ChatServer, chat_server
 from tests.scripted_engine import ScriptedReply

@@ -14,13 +14,13 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
 from assistant.engines.transformers.host import ProcessHost
 from assistant.engines.transformers.session import TransformersReply, TransformersSession
 from assistant.engines.transformers.watchdog import LOOKS, Watchdog
 from assistant.errors import EngineError
+from assistant.prompt import Prompt
 from tests.dialogue import prompt, user
 from tests.virtual_time import LeapingLoop, VirtualTimeLoop, run
 

@@ -6,8 +6,8 @@ import pytest
 
 from assistant.chat.kept import KeptConversations
 from assistant.chat.requests import Said
-from assistant.conversation import FunctionCall, FunctionOutput, Message
 from assistant.engines.engine import Engine
+from assistant.prompt import FunctionCall, FunctionOutput, Message
 from tests.scripted_engine import ScriptedModel
 
 MOST = 4

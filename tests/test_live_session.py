@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 import pytest
 
-from assistant.conversation import TextPart
 from assistant.engines.engine import ReplyOptions
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+from assistant.prompt import TextPart
 from assistant.realtime.live import BURST_MESSAGES, LiveSession, live_session, now_ms
 from assistant.realtime.session import RealtimeSession, SessionLimits
 from assistant.realtime.settings import SessionSettings

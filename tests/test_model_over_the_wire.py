@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from assistant.config import Config, TurnsConfig
-from assistant.conversation import Message
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.prompt import Message
 from assistant.realtime.transcripts import INSTRUCTION, LEAST_TOKENS, TOKENS_PER_S
 from audio_io.pcm import Int16Array
 from audio_io.segmenter import SpeechSegmenter

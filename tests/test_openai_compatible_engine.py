@@ -16,15 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assistant.conversation import (
-    AudioPart,
-    FunctionCall,
-    FunctionOutput,
-    Message,
-    OneTool,
-    Prompt,
-    Tool,
-)
 from assistant.engines.engine import (
     Finished,
     ModelSession,
@@ -46,6 +37,7 @@ from assistant.engines.openai_compatible.settings import OpenAICompatibleSetting
 from assistant.engines.remote.answer import MAX_TOKEN_CHARS
 from assistant.engines.remote.failures import retry_after_s
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Message, OneTool, Prompt, Tool
 from tests.chat_server import Answer, ChatServer, chat_server
 from tests.dialogue import assistant, prompt, system, user
 from tests.speech import silence

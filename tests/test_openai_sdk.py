@@ -11,8 +11,8 @@ from openai import AsyncOpenAI
 from websockets.exceptions import InvalidStatus
 
 from assistant.config import Config
-from assistant.conversation import TextPart
 from assistant.engines.engine import EngineInfo, ToolCall
+from assistant.prompt import TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 from tests.scripted_engine import ScriptedModel
 from tests.sdk_client import conversation

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.conversation import AudioPart, TextPart, written_in
 from assistant.engines.engine import Text
+from assistant.prompt import AudioPart, TextPart, written_in
 from assistant.realtime.effects import Effect, StartReply
 from assistant.realtime.prompting import MOST_CHARS_PER_TOKEN
 from tests.protocol import sent, types

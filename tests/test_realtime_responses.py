@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from assistant import metrics
-from assistant.conversation import AudioPart, OneTool, TextPart, Tool
 from assistant.engines.engine import (
     Finished,
     Started,
@@ -18,6 +17,7 @@ from assistant.engines.engine import (
     ToolCall,
 )
 from assistant.errors import ProtocolError
+from assistant.prompt import AudioPart, OneTool, TextPart, Tool
 from assistant.realtime.beside import MAX_AT_ONCE
 from assistant.realtime.effects import CancelReply, Effect, FlushHearing, Prefill, StartReply
 from tests.protocol import sent, types

@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 import pytest
 
-from assistant.conversation import AudioPart, TextPart
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
@@ -20,6 +19,7 @@ from assistant.engines.engine import (
     ToolCall,
     Usage,
 )
+from assistant.prompt import AudioPart, TextPart
 from assistant.realtime.effects import (
     CancelReply,
     ClearHearing,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from assistant.conversation import AudioPart, Prompt, TextPart
 from assistant.engines.engine import Finished, Started, Text, Timings, TokenCount, ToolCall, Usage
+from assistant.prompt import AudioPart, Prompt, TextPart
 from assistant.realtime.effects import CancelReply, Close, Effect, StartReply
 from assistant.realtime.quiet import EXPECTED_MS
 from assistant.realtime.transcripts import INSTRUCTION, MAX_WAITING

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, AutoTokenizer
 
-from assistant.conversation import FunctionCall, FunctionOutput, Message, Prompt, Tool
 from assistant.engines.engine import (
     Finished,
     ReplyOptions,
@@ -21,6 +20,7 @@ from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.voxtral import TEKKEN
 from assistant.engines.transformers.prompt import PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
+from assistant.prompt import FunctionCall, FunctionOutput, Message, Prompt, Tool
 from tests.chat_templates import WITH_FUNCTIONS, WITH_FUNCTIONS_UNWRITTEN, WITH_OUTPUTS_IN_CALLS
 from tests.dialogue import assistant, prompt, system, user
 from tests.tiny_architectures import TEKKEN_SPECIALS, build_voxtral

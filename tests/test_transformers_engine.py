@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assistant.conversation import Message, Prompt
 from assistant.engines.engine import (
     EngineInfo,
     Finished,
@@ -37,6 +36,7 @@ from assistant.engines.transformers import TransformersEngine, TransformersSetti
 from assistant.engines.transformers.channel import packed
 from assistant.engines.transformers.messages import Load
 from assistant.errors import EngineError
+from assistant.prompt import Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ
 from tests import speech
 from tests.dialogue import assistant, prompt, system, user

@@ -18,7 +18,6 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from assistant.ask import ask
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import TransformersEngine
 from assistant.engines.transformers.generation import Generator
@@ -27,6 +26,7 @@ from assistant.engines.transformers.models.other import Other
 from assistant.engines.transformers.models.registry import ARCHITECTURES
 from assistant.engines.transformers.prompt import PromptRenderer
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 from audio_io.pcm import Int16Array
 from audio_io.sources import SourceLimits
 from tests import speech

@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2AudioProcessor
 
-from assistant.conversation import Message, Prompt
 from assistant.engines.engine import TokenCount
 from assistant.engines.transformers.messages import audio_of
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.prompt import PromptRenderer, RenderedPrompt
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
+from assistant.prompt import Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 from tests import speech
 from tests.dialogue import assistant, prompt, system, user

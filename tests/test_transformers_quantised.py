@@ -15,7 +15,6 @@ import torch
 from hypothesis.stateful import run_state_machine_as_test
 from safetensors.torch import load_file, save_file
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.memory import Conversation
@@ -27,6 +26,7 @@ from assistant.engines.transformers.prefill import Prefill
 from assistant.engines.transformers.quantised import Kind, bytes_of, quantise, saved_bytes
 from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError
+from assistant.prompt import Prompt
 from tests.dialogue import prompt, user
 from tests.model_card import ModelCard
 from tests.model_cards import MODELS

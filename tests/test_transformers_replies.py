@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.audio_utils import mel_filter_bank
 
-from assistant.conversation import Message, Prompt
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
@@ -42,6 +41,7 @@ from assistant.engines.transformers.model import load
 from assistant.engines.transformers.models.whisper import short_log_mel
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.errors import EngineError
+from assistant.prompt import Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from tests import speech
 from tests.dialogue import assistant, prompt, system, user

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
-from assistant.conversation import Message
 from assistant.engines.engine import Finished, ReplyOptions, Text
 from assistant.engines.openai_compatible.engine import OpenAICompatibleEngine
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
 from assistant.errors import EngineError
+from assistant.prompt import Message
 from tests.dialogue import assistant, prompt, user
 from tests.model_card import ModelCard
 from tests.speech import prompt as speech

@@ -28,7 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Finished, ReplyEvent, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.attention import Kept
 from assistant.engines.transformers.budget import make_memory
@@ -40,6 +39,7 @@ from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Pool
 from assistant.errors import EngineError
+from assistant.prompt import Message, Prompt, TextPart
 from audio_io.pcm import Int16Array
 from tests import speech
 from tests.dialogue import assistant, prompt, system, user

@@ -21,7 +21,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import attention
 from assistant.engines.transformers.attention import PAGED, Feed, Kept, Table
@@ -30,6 +29,7 @@ from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.step_sizes import lengths
+from assistant.prompt import Prompt
 from tests.dialogue import prompt, user
 from tests.model_card import ModelCard
 from tests.test_transformers_models import FIRST, SECOND, Model

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import Finished, ReplyOptions, Started, Text, TokenCount
 from assistant.engines.transformers.channel import HEADER, packed, unpacked
 from assistant.engines.transformers.decoding import Sampler
@@ -40,6 +39,7 @@ from assistant.engines.transformers.messages import (
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.worker import work
+from assistant.prompt import Prompt
 from audio_io.pcm import Int16Array
 from tests.dialogue import prompt, user
 

@@ -13,7 +13,9 @@ import orjson
 from assistant.chat.kept import KeptConversation, KeptConversations
 from assistant.chat.requests import ChatRequest, Item, Said, Sound
 from assistant.config import Config
-from assistant.conversation import (
+from assistant.engines.engine import Engine, ReplyEvent, ReplyOptions, Text, ToolCall
+from assistant.errors import ProtocolError
+from assistant.prompt import (
     AudioPart,
     FunctionCall,
     FunctionOutput,
@@ -23,8 +25,6 @@ from assistant.conversation import (
     TextPart,
     written_in,
 )
-from assistant.engines.engine import Engine, ReplyEvent, ReplyOptions, Text, ToolCall
-from assistant.errors import ProtocolError
 from assistant.realtime.complaints import check_total
 from audio_io.parts import in_parts
 from audio_io.pcm import SAMPLE_RATE_HZ

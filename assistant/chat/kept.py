@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from assistant.chat.requests import Said
-from assistant.conversation import Message
 from assistant.engines.engine import Engine, ModelSession
 from assistant.errors import RefusedError
+from assistant.prompt import Message
 
 
 @dataclass(eq=False, slots=True)

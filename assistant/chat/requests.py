@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from assistant.conversation import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
 from assistant.errors import ProtocolError
+from assistant.prompt import FunctionCall, FunctionOutput, OneTool, Role, Tool, ToolChoice
 from assistant.realtime.client_model import ClientModel
 from assistant.realtime.complaints import protocol_error
 from assistant.realtime.tools import check_tool_choice

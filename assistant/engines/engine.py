@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from assistant.conversation import Prompt
+from assistant.prompt import Prompt
 
 Mode = Literal["voice_chat", "audio_analysis", "text", "continuation"]
 """What a model may be given: audio alone, audio and text in one message, text alone; or, where it

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import Engine, Finished, ReplyOptions, Text
 from assistant.errors import ConfigError, EngineError
 from assistant.evaluation.examinee import Examinee
 from assistant.evaluation.manifest import Item
 from assistant.evaluation.results import Result, ResultsFile
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 from assistant.tasks import beside, task_group
 from audio_io.errors import AudioError
 from audio_io.files import read_audio

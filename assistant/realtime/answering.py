@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assistant.conversation import Conversation, Message, Prompt
+from assistant.conversation import Conversation
 from assistant.engines.engine import TokenCount
+from assistant.prompt import Message, Prompt
 from assistant.realtime.effects import Effect, Prefill
 from assistant.realtime.events import ResponseParams
 from assistant.realtime.history import History

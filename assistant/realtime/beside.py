@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyEvent, ReplyOptions
 from assistant.errors import ProtocolError
+from assistant.prompt import Prompt
 from assistant.realtime.effects import CancelReply, Effect, StartReply
 from assistant.realtime.prompting import offered_in
 from assistant.realtime.response import Event, Response

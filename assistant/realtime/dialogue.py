@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from assistant.conversation import Conversation, Message, Prompt
+from assistant.conversation import Conversation
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.errors import ProtocolError
+from assistant.prompt import Message, Prompt
 from assistant.realtime.answering import Answering
 from assistant.realtime.effects import ClearHearing, Effect, Send
 from assistant.realtime.events import ResponseParams

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyOptions
+from assistant.prompt import Prompt
 from assistant.realtime.response import Event
 from audio_io.endpointer import TurnDetection
 from audio_io.pcm import Int16Array

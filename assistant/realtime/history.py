@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from assistant.conversation import Conversation, FunctionCall, FunctionOutput, Message
+from assistant.conversation import Conversation
 from assistant.errors import ProtocolError
+from assistant.prompt import FunctionCall, FunctionOutput, Message
 from assistant.realtime.effects import Effect
 from assistant.realtime.items import item_from_message, text_of
 from assistant.realtime.open_turn import OpenTurn

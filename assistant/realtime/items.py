@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
-from assistant.conversation import (
+from assistant.errors import ProtocolError
+from assistant.prompt import (
     AudioPart,
     FunctionCall,
     FunctionOutput,
@@ -19,7 +20,6 @@ from assistant.conversation import (
     TextPart,
     written_in,
 )
-from assistant.errors import ProtocolError
 from assistant.realtime.client_items import (
     FunctionCallItem,
     FunctionOutputItem,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from assistant.conversation import AudioPart, Message
+from assistant.prompt import AudioPart, Message
 from audio_io.pcm import SAMPLES_PER_MS
 from audio_io.speech_events import Utterance
 

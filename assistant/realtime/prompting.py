@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from assistant.conversation import Message, Prompt, make_prompt
 from assistant.engines.engine import ReplyOptions
+from assistant.prompt import Message, Prompt, make_prompt
 from assistant.realtime.settings import SessionSettings
 from assistant.realtime.tools import tool_choice_of, tools_of
 

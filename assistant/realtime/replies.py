@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ModelSession, Reply, Text, TokenCount, ToolCall
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+from assistant.prompt import Prompt
 from assistant.realtime.effects import Effect, StartReply
 from assistant.realtime.session import RealtimeSession
 

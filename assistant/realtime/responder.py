@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
-from assistant.conversation import Conversation, Message, Prompt
+from assistant.conversation import Conversation
 from assistant.engines.engine import ReplyEvent, ReplyOptions, Text, ToolCall, Usage
+from assistant.prompt import Message, Prompt
 from assistant.realtime.effects import CancelReply, CommitReply, Effect, StartReply
 from assistant.realtime.latency import Latency, Speculation, TurnEnd
 from assistant.realtime.prompting import offered_in

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any, Literal, assert_never
 
-from assistant.conversation import Conversation, FunctionCall, Message, TextPart
+from assistant.conversation import Conversation
 from assistant.engines.engine import (
     Finished,
     PrefillReport,
@@ -32,6 +32,7 @@ from assistant.engines.engine import (
     ToolCall,
     Usage,
 )
+from assistant.prompt import FunctionCall, Message, TextPart
 from assistant.realtime.items import item_from_message
 from assistant.realtime.latency import Latency
 from assistant.realtime.usage import response_usage

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from assistant.conversation import Conversation, Message, Prompt
+from assistant.conversation import Conversation
 from assistant.engines.engine import ReplyEvent, TokenCount
 from assistant.errors import ProtocolError
+from assistant.prompt import Message, Prompt
 from assistant.realtime.beside import SideReplies
 from assistant.realtime.dialogue import Dialogue
 from assistant.realtime.effects import Close, Effect, FlushHearing, Send

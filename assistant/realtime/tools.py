@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Field
 
-from assistant.conversation import OneTool, Tool, ToolChoice
 from assistant.errors import ProtocolError
+from assistant.prompt import OneTool, Tool, ToolChoice
 from assistant.realtime.client_model import ClientModel
 
 MAX_NAME_CHARS = 128

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from assistant.conversation import NO_ID, AudioPart, Conversation, Message, Prompt, TextPart
+from assistant.conversation import Conversation
 from assistant.engines.engine import (
     Finished,
     ReplyEvent,
@@ -21,6 +21,7 @@ from assistant.engines.engine import (
     ToolCall,
     Usage,
 )
+from assistant.prompt import NO_ID, AudioPart, Message, Prompt, TextPart
 from assistant.realtime.effects import CancelReply, Effect, StartReply
 from assistant.realtime.response import Event
 from assistant.realtime.settings import Transcription

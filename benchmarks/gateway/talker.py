@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import (
     EngineInfo,
     Finished,
@@ -18,6 +17,7 @@ from assistant.engines.engine import (
     TokenCount,
     Usage,
 )
+from assistant.prompt import Prompt
 
 TOKENS = 50
 TOKENS_PER_S = 25

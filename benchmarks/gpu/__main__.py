@@ -19,12 +19,12 @@ from typing import get_args
 
 import torch
 
-from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import Text
 from assistant.engines.transformers.budget import make_memory
 from assistant.engines.transformers.memory_plan import TURN_S
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import StepKind, TransformersSettings
+from assistant.prompt import Message, Prompt, TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 from benchmarks.gpu.bench import STEPS, Bench, free_memory, text_of, utterance
 from benchmarks.gpu.bounds import Bounds, measured_bounds, seconds_of

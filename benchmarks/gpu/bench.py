@@ -12,7 +12,6 @@ from statistics import median
 import numpy as np
 import torch
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.engine import ReplyOptions
 from assistant.engines.transformers.fast_steps import fast_steps
 from assistant.engines.transformers.generation import Generation, Generator
@@ -22,6 +21,7 @@ from assistant.engines.transformers.messages import Generate, audio_of
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import StepKind, TransformersSettings
 from assistant.engines.transformers.slots import Pool
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 STEPS = 24

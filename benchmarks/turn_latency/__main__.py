@@ -25,7 +25,7 @@ from statistics import median
 import torch
 from transformers import TextIteratorStreamer
 
-from assistant.conversation import Prompt
+from assistant.prompt import Prompt
 from benchmarks.machine import machine
 from benchmarks.turn_latency import loop_cost
 from benchmarks.turn_latency.arithmetic import operations

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from assistant.conversation import Message, Prompt, TextPart
 from assistant.engines.engine import ModelSession, PrefillReport, ReplyOptions, Started, Text
 from assistant.engines.transformers import TransformersEngine, TransformersSettings
+from assistant.prompt import Message, Prompt, TextPart
 from benchmarks.turn_latency.spoken import REPLY_TOKENS, Spoken
 
 AHEAD_TOKENS = 8

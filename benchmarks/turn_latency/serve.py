@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from openai import AsyncOpenAI
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ, Int16Array
 from benchmarks.turn_latency.spoken import REPLY_TOKENS
 

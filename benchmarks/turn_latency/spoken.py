@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Message, Prompt
+from assistant.prompt import AudioPart, Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 SPEECH_S = 2.0

@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import assert_never
 
 from assistant.config import Config
-from assistant.conversation import (
-    AudioPart,
-    FunctionCall,
-    FunctionOutput,
-    Part,
-    Prompt,
-    TextPart,
-)
 from assistant.engines.engine import ReplyOptions, ToolCall
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Part, Prompt, TextPart
 from tests.clients.program import Program
 from tests.scripted_engine import ScriptedModel, ScriptedReply
 

@@ -14,7 +14,6 @@ from typing import Any
 import aiohttp
 from dashscope.client.base_api import BaseAioApi
 
-from assistant.conversation import Prompt
 from assistant.engines.dashscope.models import ModelLimits
 from assistant.engines.dashscope.settings import DashScopeSettings
 from assistant.engines.dashscope.wire import is_spoken_alone, messages
@@ -24,6 +23,7 @@ from assistant.engines.remote.estimate import estimated
 from assistant.engines.remote.failures import Remedy, ServerFailure, brief, too_long
 from assistant.engines.remote.pieces import Piece, ToldUsage
 from assistant.errors import EngineError
+from assistant.prompt import Prompt
 
 logger = logging.getLogger(__name__)
 

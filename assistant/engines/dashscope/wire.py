@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from assistant.conversation import AudioPart, FunctionCall, FunctionOutput, Part, Prompt, TextPart
 from assistant.engines.remote.audio import EncodedAudio
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Part, Prompt, TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 MAX_AUDIO_S = 30.0

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from assistant.conversation import AudioPart, Message, Prompt, TextPart
 from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.requests import (
     HIGHEST_COUNT,
@@ -30,6 +29,7 @@ from assistant.engines.embedded.requests import (
 )
 from assistant.engines.embedded.sound import Sound
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, Message, Prompt, TextPart
 
 INTRODUCTION = (
     "I'm the built-in stand-in, not a language model; "

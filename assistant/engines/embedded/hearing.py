@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from assistant.conversation import AudioPart
 from assistant.engines.embedded.sound import Sound, measure
 from assistant.engines.embedded.words import Words
+from assistant.prompt import AudioPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 MAX_REMEMBERED = 1024

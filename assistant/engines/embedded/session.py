@@ -14,14 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
-from assistant.conversation import (
-    AudioPart,
-    FunctionCall,
-    FunctionOutput,
-    Prompt,
-    TextPart,
-    written_in,
-)
 from assistant.engines.embedded.answers import answer, audios_in, pieces, user_turns
 from assistant.engines.embedded.hearing import Ears
 from assistant.engines.embedded.settings import EmbeddedSettings
@@ -37,6 +29,7 @@ from assistant.engines.engine import (
 )
 from assistant.engines.operations import Operations, QueuedReply
 from assistant.errors import EngineError
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Prompt, TextPart, written_in
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 AUDIO_TOKENS_PER_S = 25

@@ -17,7 +17,6 @@ from openai.types.chat.chat_completion_chunk import (
 )
 from openai.types.completion_usage import PromptTokensDetails
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import ReplyOptions
 from assistant.engines.openai_compatible.failures import failure_of
 from assistant.engines.openai_compatible.settings import OpenAICompatibleSettings
@@ -25,6 +24,7 @@ from assistant.engines.openai_compatible.wire import Rendering, tool_fields
 from assistant.engines.remote.audio import EncodedAudio
 from assistant.engines.remote.estimate import estimated
 from assistant.engines.remote.pieces import CallPiece, Piece, ToldUsage
+from assistant.prompt import Prompt
 
 
 class ChatAsker:

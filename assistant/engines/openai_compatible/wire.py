@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, assert_never
 
-from assistant.conversation import (
+from assistant.engines.remote.audio import EncodedAudio
+from assistant.prompt import (
     AudioPart,
     FunctionCall,
     FunctionOutput,
@@ -18,7 +19,6 @@ from assistant.conversation import (
     TextPart,
     Tool,
 )
-from assistant.engines.remote.audio import EncodedAudio
 
 AudioAs = Literal["input_audio", "input_audio_url", "audio_url"]
 

@@ -6,7 +6,7 @@ import base64
 import io
 import wave
 
-from assistant.conversation import AudioPart, Prompt
+from assistant.prompt import AudioPart, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from assistant.conversation import (
-    TEMPLATE_CHARS,
-    AudioPart,
-    FunctionCall,
-    FunctionOutput,
-    Prompt,
-    TextPart,
-)
+from assistant.conversation import TEMPLATE_CHARS
 from assistant.engines.engine import TokenCount
+from assistant.prompt import AudioPart, FunctionCall, FunctionOutput, Prompt, TextPart
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 AUDIO_TOKENS_PER_S = 25

@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import PrefillReport, ReplyOptions, TokenCount
 from assistant.engines.operations import Operations, QueuedReply
 from assistant.engines.remote.answer import Answer
@@ -28,6 +27,7 @@ from assistant.engines.remote.pieces import Piece, timed
 from assistant.engines.remote.servers import Seat, Server
 from assistant.engines.remote.settings import RemoteSettings
 from assistant.errors import EngineError, GaveWayError, PromptTooLongError
+from assistant.prompt import Prompt
 
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)

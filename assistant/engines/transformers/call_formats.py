@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from assistant.conversation import OneTool, Prompt
+from assistant.prompt import OneTool, Prompt
 
 
 @dataclass(frozen=True, slots=True)

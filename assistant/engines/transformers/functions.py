@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from assistant.conversation import FunctionCall, Part, Prompt, written_in
 from assistant.engines.transformers.call_formats import taught
 from assistant.engines.transformers.models.architecture import Chat
+from assistant.prompt import FunctionCall, Part, Prompt, written_in
 
 HELD = "\ufdd2"
 """A noncharacter of Unicode, which is in no text from outside."""

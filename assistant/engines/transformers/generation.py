@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Message, Prompt
 from assistant.engines.engine import (
     EngineInfo,
     Finished,
@@ -36,6 +35,7 @@ from assistant.engines.transformers.prompt import MAX_AUDIO_S, PromptRenderer
 from assistant.engines.transformers.settings import TransformersSettings
 from assistant.engines.transformers.slots import Slot
 from assistant.errors import EngineError, PromptTooLongError
+from assistant.prompt import AudioPart, Message, Prompt
 from audio_io.pcm import SAMPLE_RATE_HZ
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from assistant.conversation import AudioPart, Prompt
 from assistant.engines.engine import EngineInfo, ReplyEvent, ReplyOptions, TokenCount
 from assistant.engines.transformers.call_formats import CallFormat
 from assistant.engines.transformers.settings import TransformersSettings
+from assistant.prompt import AudioPart, Prompt
 from audio_io.pcm import Int16Array
 
 _NO_SAMPLES: Int16Array = np.empty(0, np.int16)

@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from assistant.conversation import (
+from assistant.engines.engine import TokenCount
+from assistant.engines.transformers.call_formats import demanded_in
+from assistant.engines.transformers.functions import HELD, Functions
+from assistant.engines.transformers.model import Checkpoint
+from assistant.engines.transformers.models.architecture import Chat
+from assistant.engines.transformers.opening import Openings
+from assistant.engines.transformers.slots import Units
+from assistant.errors import EngineError
+from assistant.prompt import (
     AudioPart,
     FunctionCall,
     FunctionOutput,
@@ -25,14 +33,6 @@ from assistant.conversation import (
     TextPart,
     written_in,
 )
-from assistant.engines.engine import TokenCount
-from assistant.engines.transformers.call_formats import demanded_in
-from assistant.engines.transformers.functions import HELD, Functions
-from assistant.engines.transformers.model import Checkpoint
-from assistant.engines.transformers.models.architecture import Chat
-from assistant.engines.transformers.opening import Openings
-from assistant.engines.transformers.slots import Units
-from assistant.errors import EngineError
 from audio_io.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Int16Array
 
 MAX_AUDIO_S = 30.0

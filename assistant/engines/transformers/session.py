@@ -11,7 +11,6 @@ from dataclasses import replace
 from secrets import token_hex
 from typing import Self
 
-from assistant.conversation import Prompt
 from assistant.engines.engine import PrefillReport, ReplyEvent, ReplyOptions, Started, TokenCount
 from assistant.engines.transformers.calls import CallReader
 from assistant.engines.transformers.connection import Call, WorkerConnection
@@ -23,6 +22,7 @@ from assistant.engines.transformers.messages import (
     without_samples,
 )
 from assistant.errors import EngineError
+from assistant.prompt import Prompt
 
 
 class TransformersSession:

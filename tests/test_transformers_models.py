@@ -20,6 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from assistant.ask import ask
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import TransformersEngine
+from assistant.engines.transformers.decoding import Sampler
 from assistant.engines.transformers.generation import Generator
 from assistant.engines.transformers.model import Checkpoint, load
 from assistant.engines.transformers.models.other import Other
@@ -107,6 +108,15 @@ def test_what_is_heard_matters(model: Model, computed: list[torch.Tensor]) -> No
         events_of(start(generator_of(checkpoint), prompt(user(heard)), tokens=1))
     heard, otherwise = computed
     assert (heard - otherwise).abs().max() > 20 * TOLERANCE
+
+
+def test_what_is_said_again_may_be_penalised(model: Model) -> None:
+    """Also where the token for audio, which stands in the prompt, can't be said."""
+    checkpoint, _ = model
+    generator = generator_of(checkpoint)
+    penalising = ON_CPU.model_copy(update={"repetition_penalty": 1.3})
+    generator.sampler = Sampler(checkpoint, penalising)
+    assert started(events_of(start(generator, prompt(user(FIRST))))).report.prompt.audio
 
 
 def test_what_is_typed_stays_text(model: Model) -> None:

@@ -75,7 +75,8 @@ class Sampler:
         said = random = None
         if self._penalty != 1:
             said = torch.zeros(self._vocabulary, dtype=torch.bool, device=self._device)
-            said[list(prompt_ids)] = True
+            # What stands for audio may be none of those that the model can say.
+            said[[id_ for id_ in prompt_ids if id_ < self._vocabulary]] = True
         if self._seed is not None:
             random = torch.Generator().manual_seed(self._seed)
         wanted = _or(temperature, self._temperature)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from assistant.engines.engine import Finished, ReplyOptions, Started, Text, Toke
 from assistant.engines.transformers.channel import HEADER, packed, unpacked
 from assistant.engines.transformers.decoding import Sampler
 from assistant.engines.transformers.generation import Generator
+from assistant.engines.transformers.memory import Memory
+from assistant.engines.transformers.memory_plan import Plan
 from assistant.engines.transformers.messages import (
     Answer,
     Cancel,
@@ -38,6 +41,7 @@ from assistant.engines.transformers.messages import (
 )
 from assistant.engines.transformers.model import Checkpoint
 from assistant.engines.transformers.settings import TransformersSettings
+from assistant.engines.transformers.slots import Pool
 from assistant.engines.transformers.worker import work
 from assistant.prompt import Prompt
 from audio_io.pcm import Int16Array
@@ -291,6 +295,29 @@ def test_a_commit_that_comes_early(asker: Asker) -> None:
     ahead = asker.hear_all(1)
     asker.send(generate(2, tokens=6))
     assert texts(ahead) == texts(asker.hear_all(2))
+
+
+def test_replies_that_are_ahead_give_way_until_there_is_room(
+    tiny_qwen2_audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page each for two that wait; one that is waited for needs both, and no message more."""
+    monkeypatch.setattr(
+        "assistant.engines.transformers.generation.make_memory",
+        lambda checkpoint, settings: Memory(Pool(checkpoint, Plan(2, 128, 256))),
+    )
+    with closing(Asker(tiny_qwen2_audio)) as asker:
+        asker.send(*(generate(id_, session_id=id_, speculative=True) for id_ in (1, 2)))
+        for _ in range(2 * (1 + AHEAD)):
+            asker.hear()
+        asker.send(generate(3, session_id=3, tokens=200))
+        gave_way = "It gave way to a reply that is waited for."
+        assert brief([asker.hear() for _ in range(3)]) == [
+            (1, gave_way),
+            (2, gave_way),
+            (3, "Started"),
+        ]
+        asker.send(Cancel(3))
+        asker.hear_all(3)
 
 
 def texts(messages: list[FromWorker]) -> list[Text]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from assistant.engines.engine import ReplyEvent
 from assistant.engines.transformers import attention
@@ -162,14 +163,26 @@ def test_pages_are_attended_to_as_the_library_attends(
     feed = Feed(nowhere, nowhere, nowhere, max(ends), reach, table)
     keys, values = (Kept(torch.randn(shape), feed) for _ in range(2))
     query = torch.randn(len(ends), of_keys * shared, fed, 8)
-    distance = torch.arange(ends[0] - fed, ends[0])[:, None] - torch.arange(ends[0])
-    seen = (distance >= 0) & (distance < (window or 64))
+    seen = [seen_by(fed, end, window) for end in ends]
     layer = Layer(shared)
     by_slot, by_page = (
-        attend(layer, query, keys, values, seen, sliding_window=window, scaling=scaling)[0]
+        attend(layer, query, keys, values, seen[0], sliding_window=window, scaling=scaling)[0]
         for attend in (attention._attend, attention._attend_to_pages)
     )
     torch.testing.assert_close(by_page, by_slot)
+    # And, with all keys in one place, as the library does.
+    each = zip(query, keys.of_each(), values.of_each(), seen, strict=True)
+    by_library = [
+        sdpa_attention_forward(layer, q[None], k, v, mask, scaling=scaling)[0]
+        for q, k, v, mask in each
+    ]
+    torch.testing.assert_close(by_slot, torch.cat(by_library))
+
+
+def seen_by(fed: int, end: int, window: int | None) -> torch.Tensor:
+    """Which of `end` tokens the last `fed` of them see: bool (1, 1, fed, end)."""
+    distance = torch.arange(end - fed, end)[:, None] - torch.arange(end)
+    return ((distance >= 0) & (distance < (window or 64)))[None, None]
 
 
 def test_the_kernel_is_called_as_torch_has_it() -> None:

@@ -49,7 +49,9 @@ class Table:
         return cls(pages, lengths, ends * fed, ends * (most * page_tokens))
 
 
-# Not frozen, like most else: of what is made at each step, that would be a good part of the cost.
+# These two aren't frozen, as most else is: they are made at each step, where that has its cost.
+
+
 @dataclass(slots=True)
 class Feed:
     """Tokens on their way into slots: n into one, or one each into several."""
@@ -135,19 +137,19 @@ def _attended(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    scaling: float | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    if mask is None or key.device.type != "cpu":
-        return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **options)[
-            0
-        ]
+    particular = any(options.get(name) is not None for name in ("position_bias", "softcap"))
+    if mask is None or particular or key.device.type != "cpu":
+        attended, _ = sdpa_attention_forward(module, query, key, value, mask, **options)
+        return attended
     # Where there is a mask, the library copies the keys for all heads that share them, since on a
     # GPU the fast kernels want them so. On a CPU, copying a long conversation takes a good part of
     # the time.
     shared = query.shape[1] != key.shape[1]
+    scale = options.get("scaling")
     attended = scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scaling, enable_gqa=shared
+        query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared
     )
     return attended.transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""Messages over a socket, each pickled behind its length.
+"""Messages over a socket, each behind a header.
 
 The worker's end blocks; the other belongs to an event loop. Both are ours, so pickle is safe.
 Nearly all messages are pieces of text. They cross as bare tuples, by the plainer `marshal`, at an
@@ -83,7 +83,10 @@ class Channel:
         self._unsent += packed(message)
 
     def say(self, request_id: int, text: Text) -> None:
-        """Send a piece of the answer to a request."""
+        """Send a piece of the answer to a request, with the next `flush` too.
+
+        Its ids are Python's own numbers: `marshal` takes others for bytes.
+        """
         self._unsent += _framed(marshal.dumps((request_id, text.text, text.ids)), is_text=True)
 
     def flush(self) -> None:

@@ -150,7 +150,7 @@ def likeliest(scores: torch.Tensor) -> tuple[list[int], list[float]]:
 
 
 def likeliest_on_cpu(scores: torch.Tensor) -> tuple[list[int], list[float]]:
-    """The same by numpy, which takes a tenth of torch's time."""
+    """The same by numpy: of one row, in a tenth of torch's time."""
     numbers = scores.numpy()
     tokens: list[int] = numbers.argmax(axis=1).tolist()
     return tokens, [numbers.item(row, token) for row, token in enumerate(tokens)]

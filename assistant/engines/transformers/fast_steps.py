@@ -36,7 +36,7 @@ STEPS = 3
 def fast_steps(
     checkpoint: Checkpoint, pool: Pool, steps: StepKind, batches: Sequence[int] = BATCHES
 ) -> DecodeStep | None:
-    """The fastest steps that work, up to those that are wanted; None: the pool's own `feed`.
+    """The fastest steps that work, up to those that are wanted; None: the pool's own.
 
     The pool, of which nothing may be in use yet, attends by what goes with them from now on. Of
     `batches`, the largest is for 3 slots at least, on which they are tried.

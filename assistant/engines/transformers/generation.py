@@ -136,6 +136,7 @@ class Generation:
         """What its next token follows: its last one, into which slot that goes, and how the next
         is chosen; None until the prompt is in."""
         self.request_id = request.request_id
+        """Of what asked for it."""
         self.hears = self._prompt.hears
         """Whether its prompt has audio."""
         self.committed = not request.options.speculative

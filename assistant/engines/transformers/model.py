@@ -36,7 +36,7 @@ class Checkpoint:
     """A model on its device, and what belongs to it."""
 
     model: Any
-    """The library's class for the architecture, in inference mode."""
+    """The library's class for the architecture, none of which is trained."""
     architecture: Architecture
     """What is particular to its kind."""
     tokenizer: Any
@@ -115,7 +115,10 @@ class Checkpoint:
         return self._embedded(torch.tensor(ids, device=self.device), self.marks(hears))
 
     def marks(self, hears: Sequence[bool]) -> torch.Tensor | None:
-        """The same as a tensor, bool (n,); None where hearing makes no difference."""
+        """For each of n tokens, whether the prompt that it is of has audio: bool (n,).
+
+        None where that makes no difference.
+        """
         if not self.architecture.hearing_matters:
             return None
         return torch.tensor(hears, device=self.device)
@@ -221,7 +224,7 @@ def load(model: str, settings: TransformersSettings) -> Checkpoint:
         for part in architecture.unused:
             owner, _, name = part.rpartition(".")
             delattr(loaded.base_model.get_submodule(owner), name)
-        # Nothing here is trained, so that no step has to say so.
+        # So that nothing is kept for gradients, whoever computes.
         loaded.eval().requires_grad_(False)
         # Whole, they might not fit where they are to go.
         loaded = loaded.to(device if kind == "full" else "cpu")

@@ -31,13 +31,16 @@ class Places:
     def put_one(
         self, row: int, pages: Sequence[int], length: int, page_tokens: int, id_: int
     ) -> None:
-        """The same of a token of text, in a slot that is given no more."""
+        """The same of a single token, one of text."""
         whole, offset = divmod(length, page_tokens)
         self._numbers[:, row, 0] = pages[whole], offset, length, id_
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """Each token's page, its offset in there, its position, and its id: int64 (slots, n) each.
+        """Each token's page, its offset in there, and its position; of those that were put one by
+        one, also their ids. All are int64 (slots, n), on the device.
 
-        They are on the device, and hold until the next `put`.
+        They hold until more is put.
         """
+        # To a GPU from memory that isn't pinned, so that it may be filled anew as soon as this
+        # returns.
         return self._here or self._tensor.to(self._device).unbind()

@@ -16,8 +16,8 @@ don't matter, and each computes what it would compute alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,9 @@ class Pool:
         """The library's view of it."""
         self.fed: Feed
         """What is being taken in just now."""
-        self._places_of_step = cache(partial(Places, count=1, device=checkpoint.device))
+        one_each = functools.partial(Places, count=1, device=checkpoint.device)
+        self._places_of_step = functools.cache(one_each)
+        """By how many slots take it."""
         self.use(SLOTTED)
 
     def use(self, attention: str) -> None:
@@ -147,10 +149,10 @@ class Pool:
 
         Takes their embeddings, (n, width), and returns their hidden states, (1, n, width).
         """
-        count = len(embeddings)
-        places = Places(1, count, self._checkpoint.device)
+        places = Places(1, len(embeddings), self._checkpoint.device)
         places.put(0, slot.pages, slot.length, self.page_tokens)
-        self._begin([slot], places, count)
+        *where, _ = places.tensors()
+        self.fed = self._feed([slot], *where)
         return self._checkpoint.hidden_states(embeddings[None], self.fed.positions, self.cache)
 
     def logits_after(
@@ -166,16 +168,19 @@ class Pool:
         places = self._places_of_step(len(slots))
         for row, (slot, id_) in enumerate(zip(slots, ids, strict=True)):
             places.put_one(row, slot.pages, slot.length, self.page_tokens, id_)
-        tokens = self._begin(slots, places, 1)
-        logits = self._checkpoint.step(
-            tokens, self._checkpoint.marks(hears), self.fed.positions, self.cache
-        )
+        *where, tokens = places.tensors()
+        self.fed = self._feed(slots, *where)
+        marks = self._checkpoint.marks(hears)
+        logits = self._checkpoint.step(tokens, marks, self.fed.positions, self.cache)
         for slot, id_ in zip(slots, ids, strict=True):
             slot.append(id_)
         return logits
 
     def writable(self, page: int, tokens: int) -> int:
-        """A copy of the first `tokens` of a page that others hold too, or once they don't, it."""
+        """Of a page that others hold too, a copy of its first `tokens`.
+
+        It is the page itself where, to make room, the others have let go of it.
+        """
         if not self.pages.free:
             # Whoever else holds it may be the one that lets go.
             self.pages.reclaim()
@@ -189,14 +194,18 @@ class Pool:
         self.pages.let_go([page])
         return copy
 
-    def _begin(self, slots: Sequence[Slot], places: Places, count: int) -> torch.Tensor:
-        """Say where so many tokens of each go. Returns their ids, as `places` have them."""
-        pages, offsets, positions, ids = places.tensors()
+    def _feed(
+        self,
+        slots: Sequence[Slot],
+        pages: torch.Tensor,
+        offsets: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> Feed:
+        count = positions.shape[1]
         ends = [slot.length + count for slot in slots]
         reach = [(slot.pages, end) for slot, end in zip(slots, ends, strict=True)]
         table = self._table(slots, ends, count) if self.attention == PAGED else None
-        self.fed = Feed(pages, offsets, positions, max(ends), reach, table)
-        return ids
+        return Feed(pages, offsets, positions, max(ends), reach, table)
 
     def _table(self, slots: Sequence[Slot], ends: list[int], count: int) -> Table:
         most = max(len(slot.pages) for slot in slots)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -70,29 +70,24 @@ def generate(folder: Path) -> Cost:
 
 
 @contextmanager
-def spans(owner: Any, *names: str) -> Iterator[list[Span]]:
-    """When each call of these methods of `owner` begins and ends, in s of its thread's clock."""
+def spans(owner: Any, name: str) -> Iterator[list[Span]]:
+    """When each call of that method of `owner` begins and ends, in s of its thread's clock."""
     calls: list[Span] = []
-    originals = {name: getattr(owner, name) for name in names}
+    original = getattr(owner, name)
 
-    def timing(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            begun = time.thread_time()
-            try:
-                return original(*args, **kwargs)
-            finally:
-                calls.append((begun, time.thread_time()))
+    @wraps(original)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begun = time.thread_time()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            calls.append((begun, time.thread_time()))
 
-        return timed
-
-    for name, original in originals.items():
-        setattr(owner, name, timing(original))
+    setattr(owner, name, timed)
     try:
         yield calls
     finally:
-        for name, original in originals.items():
-            setattr(owner, name, original)
+        setattr(owner, name, original)
 
 
 def _cost(calls: list[Span]) -> Cost:

@@ -137,7 +137,7 @@ class DecodeStep:
         held = inputs[:, POSITION] + 1
         table = Table.of(inputs[:, COLUMNS:], held, fed=1, page_tokens=self._pool.page_tokens)
         self._pool.fed = Feed(pages, offsets, positions, longest, table=table)
-        marks = hears[:, 0].bool() if self._checkpoint.architecture.hearing_matters else None
+        marks = hears[:, 0].bool()
         self._logits[:batch] = self._checkpoint.step(ids, marks, positions, self._pool.cache)
 
 

@@ -145,7 +145,8 @@ class Checkpoint:
     ) -> torch.Tensor:
         """From tokens of text to the logits of what follows each: float32 (b, vocabulary).
 
-        `ids`: int64 (b, 1); `marks`: as of `marks`, b of them; `positions` and `cache` as above.
+        `ids`: int64 (b, 1); `marks`: bool (b,), or None, as `marks` gives them; `positions` and
+        `cache` as of `hidden_states`.
         """
         return self.logits(self.hidden_states(self._embedded(ids, marks), positions, cache))
 
